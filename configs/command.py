@@ -1,0 +1,52 @@
+"""Turns a function of a config into a console script: overrides, `--help`, clear errors and exit statuses."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+CONFIGS = Path(__file__).parent
+
+
+def command(config_name: str, usage_errors: tuple[type[Exception], ...]) -> Callable[..., Callable[[], None]]:
+    """Wrap `run(config) -> exit status` as a console script that reads `configs/<config_name>.yaml`.
+
+    Args:
+        config_name: the YAML file without its ending.
+        usage_errors: exceptions whose message is meant for the user: printed alone, exit status 2.
+    """
+
+    def wrap(run: Callable[[DictConfig], int]) -> Callable[[], None]:
+        def main() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us instead of exit status 1
+            status = DONE
+
+            def job(config: DictConfig) -> None:
+                nonlocal status
+                try:  # here, because Hydra prints a report of its own about what reaches it
+                    status = max(status, run(config))
+                except (*usage_errors, OmegaConfBaseException) as error:
+                    status = _refuse(error)
+
+            try:
+                hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(job)()
+            except (HydraException, OmegaConfBaseException) as error:
+                status = _refuse(error)
+            except KeyboardInterrupt:
+                status = FAILED
+            sys.exit(status)
+
+        return main
+
+    return wrap
+
+
+def _refuse(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
+    return WRONG_USAGE

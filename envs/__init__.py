@@ -1,0 +1,42 @@
+"""MuJoCo tasks as gymnasium environments: `envs.make(name)`, or `gymnasium.make("simpler-mujoco/<name>")`."""
+
+import os
+import pkgutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from envs.manipulation import ManipulationEnv
+
+if sys.platform == "linux" and "DISPLAY" not in os.environ:
+    os.environ.setdefault("MUJOCO_GL", "egl")  # mujoco reads it when it is imported: draw without a display
+
+# One file per task; files that start with "_" are shared families. Found without importing them or mujoco.
+TASKS = tuple(
+    sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).with_name("tasks"))]) if m.name[0] != "_")
+)
+
+
+def make(name: str, *, image_size: tuple[int, int] = (224, 224), render: bool = True) -> "ManipulationEnv":
+    """Build the environment of one task.
+
+    Args:
+        name: task name, one of `TASKS`.
+        image_size: (height, width) of camera images in pixels.
+        render: False leaves images out of observations.
+
+    Raises:
+        EnvError: for an unknown name (listing those that exist), or without OpenGL.
+    """
+    from envs.manipulation import ManipulationEnv
+    from envs.tasks import find
+
+    return ManipulationEnv(find(name), image_size=image_size, render=render)
+
+
+for _name in TASKS:
+    # The environment truncates its episodes itself, so gymnasium gets no step limit.
+    gymnasium.register(id=f"simpler-mujoco/{_name}", entry_point="envs:make", kwargs={"name": _name})

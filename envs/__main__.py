@@ -1,0 +1,75 @@
+"""`cadence-collect`: the scripted expert's demonstrations as a LeRobotDataset directory."""
+
+import time
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cadence_configs.command import DONE, FAILED, command
+from envs.collection import Request, collect
+from envs.demonstrations import Noise
+from envs.errors import EnvError, UnknownNameError
+from envs.shards import Shard
+from envs.tasks import find, names
+
+GROUPS = ("all", "widowx", "google_robot")
+
+
+@command("collect", usage_errors=(EnvError,))
+def main(config: DictConfig) -> int:
+    """Collect, show progress, report what was kept and how fast."""
+    options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    out, workers = Path(options.pop("out")), options.pop("workers")
+    options["tasks"] = resolve_tasks(options["tasks"])
+    request = Request(**{**options, "noise": Noise(**options["noise"])})
+    console = Console()
+    try:
+        _collect(request, out, workers, console)
+    except BrokenProcessPool:
+        console.print("error: a worker process died (out of memory?); run the same command again to continue")
+        return FAILED
+    return DONE
+
+
+def resolve_tasks(tasks: str | list[str]) -> tuple[str, ...]:
+    """Task names from a name, a list of names, or a group.
+
+    Raises:
+        UnknownNameError: for a name that is neither a task nor a group with tasks.
+    """
+    wanted = [tasks] if isinstance(tasks, str) else tasks
+    found: list[str] = []
+    for name in wanted:
+        members = [task for task in names() if name == "all" or task.startswith(f"{name}_")] if name in GROUPS else []
+        if not members and name not in names():
+            raise UnknownNameError("task", name, [*names(), *GROUPS])
+        found += members or [find(name).name]
+    return tuple(dict.fromkeys(found))
+
+
+def _collect(request: Request, out: Path, workers: int, console: Console) -> None:
+    started, frames = time.monotonic(), 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        bars = {task: progress.add_task(task, total=request.episodes) for task in request.tasks}
+
+        def on_shard(shard: Shard, fresh: bool) -> None:
+            nonlocal frames
+            frames += shard.frames if fresh else 0
+            progress.advance(bars[shard.task], len(shard.episodes))
+
+        summary = collect(request, out, workers, on_shard)
+    minutes = (time.monotonic() - started) / 60
+    console.print(f"{out}: {summary['episodes']} episodes, {summary['frames']} frames")
+    console.print(f"{frames} of them new, {frames / minutes:.0f} frames/min with {workers} worker(s)")
+    for task, tried in summary["tried"].items():
+        kept = summary["kept"][task]
+        console.print(f"{task}: {kept} of {tried} attempts kept, {1 - kept / tried:.1%} rejected")
+
+
+if __name__ == "__main__":
+    main()

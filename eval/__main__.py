@@ -1,0 +1,75 @@
+"""`cadence-eval`: scores a policy on tasks and writes episodes, results, videos and a report."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from cadence_configs.command import DONE, FAILED, command
+from envs.errors import EnvError
+from eval.results import RunFolder, write_atomically
+from eval.served import ServerError
+from eval.settings import Settings, plan
+from vla.api import InputError
+
+
+@command("eval", usage_errors=(InputError, EnvError))
+def main(config: DictConfig) -> int:
+    """Evaluate; exit status 1 if an episode ended in an error or a timeout."""
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings = Settings.read(values)
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is first imported
+    console = Console()
+    try:
+        return evaluate(settings, console)
+    except ServerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+
+
+def evaluate(settings: Settings, console: Console) -> int:
+    """Run what is missing, then write and print results; returns the exit status."""
+    from eval.evaluate import VIDEOS, Evaluation, identity, pending
+    from eval.observers import progress
+    from eval.sources import open_source
+    from eval.worlds import grid_size, make_world, task_names
+
+    episodes = plan(settings, task_names(), grid_size)
+    with RunFolder(Path(settings.out)) as folder:
+        folder.claim(settings.identity())
+        with open_source(settings) as source:
+            folder.sign({**settings.identity(), **identity(source)})
+            videos = folder.path / VIDEOS if settings.video else None
+            todo = pending(episodes, folder.records)
+            console.print(f"{len(todo)} of {len(episodes)} episodes to run, results in {folder.path}", markup=False)
+            with Evaluation(source, make_world, settings.rows, videos) as evaluation:
+                evaluation.enter(episodes[0].task)
+                if todo:
+                    with progress(console, len(todo)) as watch:
+                        evaluation.run(todo, folder, watch)
+        return report(folder, evaluation.renderer, console)
+
+
+def report(folder: RunFolder, renderer: str, console: Console) -> int:
+    """Write `results.json` and `report.html` from the stored episodes and print both tables."""
+    from eval.machine import describe
+    from eval.report import write_report  # statsmodels and matplotlib take seconds to import: after the episodes
+    from eval.summary import latency_table, results, success_table
+
+    records = list(folder.records.values())
+    content = results(records, describe(sys.argv, renderer))
+    write_atomically(folder.path / "results.json", json.dumps(content, indent=2) + "\n")
+    page = write_report(folder.path, content, records)
+    console.print(success_table(content["tasks"]))
+    console.print(latency_table(content["tasks"]))
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return DONE if all(record.scored for record in records) else FAILED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Many episodes, one after another: each is stored as it ends, and what goes wrong in one is recorded, not scored."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from eval.observers import Video, Watcher
+from eval.policies import quantities
+from eval.results import Key, Record, RunFolder
+from eval.rollout import Episode, Rollout, check_fit, rollout
+from eval.sources import Source
+from eval.summary import latency
+from vla.api import Camera, PolicySpec
+from vla.chunking import OpenLoop
+
+VIDEOS = "videos"  # within the run's folder
+
+MakeWorld = Callable[[str, Sequence[Camera], bool], Any]  # task, cameras the policy reads, film it -> environment
+
+
+@dataclass
+class Evaluation:
+    """Runs episodes of any tasks with one policy; a context manager that closes the environment it holds.
+
+    Args:
+        source: gives the policy.
+        make_world: builds the environment of a task.
+        execute: actions taken from each chunk.
+        videos: folder for videos, or None.
+
+    Attributes:
+        renderer: what drew the images of the newest environment.
+    """
+
+    source: Source
+    make_world: MakeWorld
+    execute: int
+    videos: Path | None = None
+    renderer: str = ""
+    _task: str = ""
+    _world: Any = field(default=None, repr=False)
+
+    def __enter__(self) -> "Evaluation":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def run(self, episodes: Iterable[Episode], folder: RunFolder, watch: Watcher) -> None:
+        """Run and store episodes.
+
+        Raises:
+            InputError: if the policy does not fit the robot of a task; nothing of that task is run.
+        """
+        for episode in episodes:
+            if episode.task != self._task:  # outside the episode: what is wrong with a whole task is the user's to know
+                self.enter(episode.task)
+            record = self.attempt(episode)
+            folder.add(record)
+            watch(record)
+
+    def attempt(self, episode: Episode) -> Record:
+        """Run one episode; whatever goes wrong inside it becomes its record."""
+        began, period = time.perf_counter(), 0.0
+        seen, spec, outcome, error, video = Rollout(), self.source.spec, "finished", "", None
+        try:
+            world = self._world if self._world is not None else self.enter(episode.task)
+            period = world.unwrapped.control_period
+            policy = self.source.policy(world.unwrapped)
+            spec = policy.spec
+            video = Video(self.videos, episode, period) if self.videos else None
+            rollout(world, policy, episode, OpenLoop(self.execute), [video] if video else [], into=seen)
+        except Exception as problem:  # an episode that broke is neither a success nor a failure: say what happened
+            outcome = "timeout" if isinstance(problem, TimeoutError) else "error"
+            error = f"{type(problem).__name__}: {problem}"
+            self._close()  # its state cannot be trusted
+        seconds = (seen.steps * period, time.perf_counter() - began)
+        record = _record(episode, seen, outcome, error, spec, seconds)
+        if video is None:
+            return record
+        name = video.finish(record)
+        return replace(record, video=f"{VIDEOS}/{name}" if name else "")
+
+    def enter(self, task: str) -> Any:
+        """Build the environment of a task, closing the one before.
+
+        Raises:
+            InputError: if the policy does not fit the robot.
+        """
+        self._close()
+        spec = self.source.spec
+        self._world = self.make_world(task, spec.cameras if spec else (), self.videos is not None)
+        self._task = task
+        world = self._world.unwrapped
+        self.renderer = world.renderer_name
+        if spec is not None:
+            check_fit(
+                spec,
+                quantities(world.state_names, world.state_units),
+                quantities(world.action_names, world.action_units),
+                world.control_period,
+                self.execute,
+            )
+        return self._world
+
+    def _close(self) -> None:
+        if self._world is not None:
+            self._world.close()
+            self._world = None
+
+
+def identity(source: Source) -> dict[str, str]:
+    """What makes two policies of one kind different."""
+    spec = source.spec
+    return {} if spec is None else {"model": spec.model, "recipe": spec.recipe, "checkpoint": spec.checkpoint}
+
+
+def pending(episodes: Iterable[Episode], done: Mapping[Key, Record]) -> list[Episode]:
+    """Episodes without a scored record: those never run, and those that broke."""
+    return [episode for episode in episodes if not (key_of(episode) in done and done[key_of(episode)].scored)]
+
+
+def key_of(episode: Episode) -> Key:
+    return Key(episode.task, episode.setting, episode.variant, episode.episode_id)
+
+
+def _record(
+    episode: Episode, seen: Rollout, outcome: str, error: str, spec: PolicySpec | None, seconds: tuple[float, float]
+) -> Record:
+    scored = outcome == "finished"
+    return Record(
+        **key_of(episode)._asdict(),
+        seed=episode.seed,
+        instruction=seen.instruction,
+        success_last_step=seen.success[-1] if scored else None,
+        success_any_step=any(seen.success) if scored else None,
+        success_strict=seen.strict[-1] if scored else None,
+        steps=seen.steps,
+        outcome=outcome,
+        error=error,
+        sim_seconds=round(seconds[0], 6),
+        wall_seconds=round(seconds[1], 3),
+        latency_ms=_with_samples(seen.latency_ms),
+        policy=spec.model if spec else "",
+        recipe=spec.recipe if spec else "",
+        checkpoint=spec.checkpoint if spec else "",
+    )
+
+
+def _with_samples(latency_ms: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Percentiles, and the samples themselves, so that percentiles of many episodes can be computed later."""
+    rounded = {stage: [round(value, 3) for value in values] for stage, values in latency_ms.items()}
+    summary = latency(rounded)
+    stages = {stage: {**values, "samples": rounded[stage]} for stage, values in summary["stages"].items()}
+    return {**summary, "stages": stages}

@@ -1,0 +1,70 @@
+"""Where and with what a result was made: everything needed to make it again."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "numpy", "pyzmq", "gymnasium", "mujoco", "torch", "transformers", "statsmodels", "scipy", "av", "hydra-core",
+)  # fmt: skip
+
+
+def describe(argv: Sequence[str], gl_renderer: str) -> dict[str, Any]:
+    """The `meta` of a result file.
+
+    Args:
+        argv: the command as it was started.
+        gl_renderer: what drew the images, as OpenGL names it.
+    """
+    return {
+        "version": version("cadence-vla"),
+        "command": shlex.join([Path(argv[0]).name, *argv[1:]]),
+        "machine": machine(),
+        "gl_renderer": gl_renderer,
+        "packages": {name: version(name) for name in PACKAGES},
+        "git": git_commit(Path(__file__).parent),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Operating system, processor and memory [bytes]."""
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def version(package: str) -> str:
+    """Installed version, or "not installed"."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def git_commit(folder: Path) -> str:
+    """Commit of the source tree, with `-dirty` if files differ from it; "" outside a checkout."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

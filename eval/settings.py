@@ -1,0 +1,147 @@
+"""What one evaluation is: the keys of `configs/eval.yaml`, checked when built."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from eval.rollout import Episode
+from vla.api import InputError
+
+SETTINGS = ("visual_matching",)
+STARTS = ("grid", "random")
+GROUPS = ("widowx", "google_robot")
+POLICIES = ("served", "remote", "local", "expert", "random", "hold")
+SCRIPTED = POLICIES[3:]
+EXECUTE = 2  # default actions taken from each chunk
+RANDOM_EPISODES = 100  # default number of fresh starts: a 95% interval of +-10 points at worst
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One evaluation.
+
+    Attributes:
+        tasks: task names, or `all`, or all of a robot: `widowx`, `google_robot`.
+        policy: served, remote, local, expert, random or hold.
+        episodes: per task; None for every official start, or RANDOM_EPISODES fresh ones.
+        starts: `grid` (official starts) or `random` (fresh ones from `seed`).
+        seed: of the run; every episode derives its own from it.
+        execute: actions taken from each chunk before the policy is asked again; None for the default.
+        out: folder of the results.
+        timeout: [s] for one answer of a policy behind a wire.
+
+    Raises:
+        InputError: naming the key, what came and what is allowed.
+    """
+
+    tasks: tuple[str, ...]
+    policy: str
+    setting: str
+    starts: str
+    episodes: int | None
+    seed: int
+    execute: int | None
+    out: str
+    video: bool
+    timeout: float
+    endpoint: str | None
+    model: str
+    accel: str
+    checkpoint: str | None
+    device: str
+    dtype: str
+    threads: int | None
+
+    @classmethod
+    def read(cls, config: dict[str, Any]) -> "Settings":
+        """Build from the values of the configuration file and the command line."""
+        allowed = [item.name for item in fields(cls)]
+        if unknown := sorted(set(config) - set(allowed)):
+            raise InputError(f"unknown key {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+        tasks = config["tasks"]
+        return cls(**{**config, "tasks": (tasks,) if isinstance(tasks, str) else tuple(tasks)})
+
+    def __post_init__(self) -> None:
+        _one_of("policy", self.policy, POLICIES)
+        _one_of("setting", self.setting, SETTINGS)
+        _one_of("starts", self.starts, STARTS)
+        _whole("seed", self.seed, at_least=0)
+        for name in ("episodes", "execute", "threads"):
+            if getattr(self, name) is not None:
+                _whole(name, getattr(self, name), at_least=1)
+        if not isinstance(self.video, bool):
+            raise InputError(f"video must be true or false, got {self.video!r}")
+        if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)) or not self.timeout > 0:
+            raise InputError(f"timeout must be positive seconds, got {self.timeout!r}")
+        if not isinstance(self.accel, str):
+            raise InputError(f"accel must name one recipe, got {self.accel!r}")
+        if self.endpoint and self.policy != "remote":
+            raise InputError(f"endpoint={self.endpoint} needs policy=remote, got policy={self.policy}")
+
+    @property
+    def rows(self) -> int:
+        """Actions taken from each chunk; a policy without a model answers one at a time."""
+        return self.execute or (1 if self.policy in SCRIPTED else EXECUTE)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the model is chosen here, rather than by another's server or a script."""
+        return self.policy in ("served", "local")
+
+    def served(self) -> dict[str, Any]:
+        """The keys that choose a model and how it runs."""
+        names = ("model", "accel", "checkpoint", "device", "dtype", "threads")
+        return {name: getattr(self, name) for name in names}
+
+    def identity(self) -> dict[str, Any]:
+        """What every episode of one folder must share."""
+        names = ["policy", "setting", "starts", "seed"] + ["device", "dtype"] * self.has_model
+        return {**{name: getattr(self, name) for name in names}, "execute": self.rows}
+
+
+def plan(settings: Settings, known: Sequence[str], grid_size: Callable[[str], int]) -> list[Episode]:
+    """Every episode this evaluation asks for.
+
+    Args:
+        known: all task names.
+        grid_size: task name -> number of official starts.
+
+    Raises:
+        InputError: on an unknown task, or more episodes than there are official starts.
+    """
+    episodes: list[Episode] = []
+    for task in resolve(settings.tasks, known):
+        count = settings.episodes or (grid_size(task) if settings.starts == "grid" else RANDOM_EPISODES)
+        if settings.starts == "grid" and count > grid_size(task):
+            raise InputError(
+                f"episodes={count}, but {task} has {grid_size(task)} official starts; use starts=random for more"
+            )
+        episodes += [Episode(task, number, settings.setting, settings.starts, settings.seed) for number in range(count)]
+    return episodes
+
+
+def resolve(names: Iterable[str], known: Sequence[str]) -> list[str]:
+    """Task names in the order asked for, each once; `all` and a robot's name stand for every task they cover.
+
+    Raises:
+        InputError: on a name that covers no task, listing what is allowed.
+    """
+    chosen: dict[str, None] = {}
+    for name in names:
+        covered = [task for task in known if name in ("all", task) or (name in GROUPS and task.startswith(f"{name}_"))]
+        if not covered:
+            raise InputError(f"unknown task {name!r}; allowed: {', '.join((*known, *GROUPS, 'all'))}")
+        chosen.update(dict.fromkeys(covered))
+    if not chosen:
+        raise InputError(f"tasks is empty; allowed: {', '.join((*known, *GROUPS, 'all'))}")
+    return list(chosen)
+
+
+def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+def _whole(name: str, value: object, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise InputError(f"{name} must be a whole number of at least {at_least}, got {value!r}")

@@ -1,0 +1,121 @@
+"""Episodes -> numbers: success with intervals and latencies, recomputed from the stored lines alone."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from eval.results import Record
+from eval.rollout import ROUND_TRIP
+from eval.statistics import clopper_pearson, percentile, wilson
+
+CONVENTION = "success at the last step (SIMPLER); ci95: Wilson; errors and timeouts are not counted"
+
+MEASURES: dict[str, Callable[[Record], bool | None]] = {
+    "last step": lambda record: record.success_last_step,
+    "any step": lambda record: record.success_any_step,
+    "strict": lambda record: record.success_strict,
+}
+
+
+def results(records: Iterable[Record], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of `results.json`."""
+    tasks = [_task(group) for group in _groups(records)]
+    rates = [task["success_rate"] for task in tasks if task["n"]]
+    return {"meta": dict(meta), "tasks": tasks, "mean_success": sum(rates) / len(rates) if rates else None}
+
+
+def rate(records: Sequence[Record], measure: str) -> dict[str, Any]:
+    """Success of the scored episodes: n, successes, success_rate, ci95 and the exact ci95_clopper_pearson."""
+    outcomes = [bool(MEASURES[measure](record)) for record in records if record.scored]
+    n, successes = len(outcomes), sum(outcomes)
+    if n == 0:
+        return {"n": 0, "successes": 0, "success_rate": None, "ci95": None, "ci95_clopper_pearson": None}
+    return {
+        "n": n,
+        "successes": successes,
+        "success_rate": successes / n,
+        "ci95": list(wilson(successes, n)),
+        "ci95_clopper_pearson": list(clopper_pearson(successes, n)),
+    }
+
+
+def latency(samples: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """p50 and p99 [ms] of the round trip and of each stage; empty if the policy was never asked."""
+    stages = {
+        stage: {"p50": percentile(values, 50), "p99": percentile(values, 99)} for stage, values in samples.items()
+    }
+    total = stages.get(ROUND_TRIP)
+    return {**total, "stages": stages} if total else {"p50": None, "p99": None, "stages": {}}
+
+
+def samples_of(records: Iterable[Record]) -> dict[str, list[float]]:
+    """Every stored latency [ms], stage by stage."""
+    pooled: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        for stage, measured in record.latency_ms["stages"].items():
+            pooled[stage].extend(measured["samples"])
+    return dict(pooled)
+
+
+def success_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
+    """A row per task and measure, each `k/n = x% [low, high]`."""
+    table = Table(title="success, with 95% intervals (Wilson)")
+    table.add_column("task", overflow="fold")
+    table.add_column("measure")
+    table.add_column("success", justify="right")
+    table.add_column("errors", justify="right")
+    for task in tasks:
+        table.add_section()
+        table.add_row(task["task"], "last step", Text(text_of(task)), str(task["errors"]))
+        for measure in ("any_step", "strict"):
+            table.add_row("", measure.replace("_", " "), Text(text_of(task[measure])), "")
+    return table
+
+
+def latency_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
+    """A row per task and stage."""
+    table = Table(title=Text("latency of one answer [ms]"))
+    table.add_column("task", overflow="fold")
+    table.add_column("stage")
+    table.add_column("p50", justify="right")
+    table.add_column("p99", justify="right")
+    for task in tasks:
+        for stage, values in task["latency_ms"]["stages"].items():
+            table.add_row(task["task"], stage, f"{values['p50']:.2f}", f"{values['p99']:.2f}")
+    return table
+
+
+def text_of(measured: Mapping[str, Any]) -> str:
+    """`k/n = x% [low, high]`, or a dash if nothing was scored."""
+    if not measured["n"]:
+        return "-"
+    low, high = measured["ci95"]
+    share = f"{measured['successes']}/{measured['n']} = {measured['success_rate']:.1%}"
+    return f"{share} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _groups(records: Iterable[Record]) -> list[list[Record]]:
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.task, record.setting].append(record)
+    return [groups[name] for name in sorted(groups)]
+
+
+def _task(records: Sequence[Record]) -> dict[str, Any]:
+    by_variant: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_variant[record.variant].append(record)
+    return {
+        "task": records[0].task,
+        "setting": records[0].setting,
+        **rate(records, "last step"),
+        "convention": CONVENTION,
+        "any_step": rate(records, "any step"),
+        "strict": rate(records, "strict"),
+        "errors": sum(not record.scored for record in records),
+        "per_variant": {name: rate(group, "last step") for name, group in sorted(by_variant.items())},
+        "latency_ms": latency(samples_of(records)),
+    }

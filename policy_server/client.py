@@ -1,0 +1,187 @@
+"""A policy that runs in another process: what a robot imports (numpy and pyzmq only)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
+
+import zmq
+
+from policy_server import messages
+from policy_server.messages import Embodiment
+from policy_server.wire import MAX_MESSAGE_BYTES, Message, WireError, decode, encode
+from vla.api import ActionChunk, InputError, Observation, PolicySpec
+
+HELLO_WAIT = 0.5  # [s] for the first answer to hello, doubled each time
+QUEUED_MESSAGES = 4
+OWN_FAULT = ("input", "malformed", "version", "spec")  # error types that the caller can mend
+
+
+class PolicyUnavailable(TimeoutError):
+    """No answer from the policy server in time; the message says where and what to check."""
+
+
+class RemoteError(RuntimeError):
+    """The server answered that it cannot: superseded, expired, overloaded, stopping or internal.
+
+    Attributes:
+        type: error type of the wire's specification.
+    """
+
+    def __init__(self, message: str, type: str) -> None:  # noqa: A002
+        super().__init__(message)
+        self.type = type
+
+
+class RemotePolicy:
+    """A Policy served somewhere else. Belongs to one thread; close it, or use it as a context manager.
+
+    Args:
+        endpoint: the server's `tcp://host:port`.
+        timeout: [s] that connecting, and every call after it, may take.
+        embodiment: what the robot sends and expects; the server refuses it if the policy needs something else.
+
+    Raises:
+        InputError: on a bad endpoint, or if server and client do not fit each other (both sides named).
+        PolicyUnavailable: if no server answers in time.
+    """
+
+    def __init__(self, endpoint: str, timeout: float = 5.0, embodiment: Embodiment | None = None) -> None:
+        if not timeout > 0:
+            raise InputError(f"timeout must be positive seconds, got {timeout}")
+        self.endpoint = endpoint
+        self.timeout = timeout
+        self._seq = 0
+        self._context = zmq.Context()
+        try:
+            self._socket = self._connect()
+            self._spec, self._spec_id = self._hello(embodiment)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "RemotePolicy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect at once; what was not sent is dropped."""
+        self._context.destroy(linger=0)
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What the served policy needs and gives, as agreed when connecting."""
+        return self._spec
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """Ask for the next actions. The observation's arrays must not change until this returns.
+
+        Returns:
+            the chunk; `timing` has the policy's and the server's stages and `round_trip`.
+
+        Raises:
+            InputError: if the observation does not fit `spec`.
+            PolicyUnavailable: if no answer comes in time.
+            RemoteError: if the server answers that it cannot.
+        """
+        self._spec.check(observation)
+        started = perf_counter()
+        reply = self._call(lambda seq: messages.infer(seq, observation, 1000 * self.timeout, self._spec_id))
+        chunk = messages.read_actions(reply, self._spec)
+        return replace(chunk, timing={**chunk.timing, "round_trip": 1000 * (perf_counter() - started)})
+
+    def reset(self, session: str) -> None:
+        """Make the policy forget this session; returns when it has.
+
+        Raises:
+            PolicyUnavailable: if no answer comes in time.
+            RemoteError: if the server answers that it cannot.
+        """
+        self._call(lambda seq: Message("reset", seq, session, 1000 * self.timeout))
+
+    def health(self) -> dict[str, object]:
+        """The server's `health` body; answered while the policy runs.
+
+        Raises:
+            PolicyUnavailable: if no answer comes in time.
+        """
+        return dict(self._call(lambda seq: Message("health", seq)).body)
+
+    def _connect(self) -> zmq.Socket[bytes]:
+        """A new socket.
+
+        IMMEDIATE stays off: it throws away a reply that was received when the server leaves right after sending it.
+        What it is for, that nothing stale waits for an absent server, is done by dropping the socket after a timeout.
+        """
+        dealer = self._context.socket(zmq.DEALER)
+        options = {
+            zmq.LINGER: 0,
+            zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES,
+            zmq.SNDHWM: QUEUED_MESSAGES,
+            zmq.RCVHWM: QUEUED_MESSAGES,
+            zmq.RECONNECT_IVL: 20,
+            zmq.RECONNECT_IVL_MAX: 1000,
+            zmq.IPV6: int("[" in self.endpoint),
+        }
+        for option, value in options.items():
+            dealer.setsockopt(option, value)
+        try:
+            dealer.connect(self.endpoint)
+        except zmq.ZMQError as error:
+            form = "an endpoint is tcp://host:port, for example tcp://127.0.0.1:5555"
+            raise InputError(f"cannot connect to {self.endpoint!r}: {error.strerror}; {form}") from None
+        return dealer
+
+    def _hello(self, embodiment: Embodiment | None) -> tuple[PolicySpec, str]:
+        """Repeat hello until a server answers or the time is up."""
+        end = perf_counter() + self.timeout
+        wait = HELLO_WAIT
+        while True:
+            try:
+                patience = min(wait, end - perf_counter())
+                return messages.read_welcome(self._call(lambda seq: messages.hello(seq, embodiment), patience))
+            except PolicyUnavailable:  # noqa: PERF203
+                wait *= 2
+                if perf_counter() >= end:
+                    raise self._unavailable(self.timeout) from None
+
+    def _call(self, request: Callable[[int], Message], timeout: float | None = None) -> Message:
+        """Send `request(seq)` and return its reply, or raise the error it answers."""
+        timeout = self.timeout if timeout is None else timeout
+        end = perf_counter() + timeout
+        self._seq += 1
+        frames = encode(request(self._seq))
+        self._wait(zmq.POLLOUT, end, timeout)
+        self._socket.send_multipart([b"", *frames], copy=False)
+        while True:
+            self._wait(zmq.POLLIN, end, timeout)
+            reply = self._receive()
+            if reply.seq == self._seq or (reply.seq == 0 and reply.kind == "error"):
+                break  # an earlier seq is a late reply to a call that was given up
+        if reply.kind == "error":
+            self._raise(*messages.read_failure(reply))
+        return reply
+
+    def _receive(self) -> Message:
+        try:
+            return decode(self._socket.recv_multipart(copy=True)[1:])
+        except WireError as error:
+            raise InputError(f"the server at {self.endpoint} answered: {error}; {error.hint}") from None
+
+    def _wait(self, event: int, end: float, timeout: float) -> None:
+        if not self._socket.poll(max(0, math.ceil(1000 * (end - perf_counter()))), event):
+            self._socket.close()
+            self._socket = self._connect()
+            raise self._unavailable(timeout)
+
+    def _raise(self, error_type: str, text: str, hint: str) -> None:
+        message = f"the server at {self.endpoint} answered {error_type}: {text}" + (f" ({hint})" if hint else "")
+        if error_type in OWN_FAULT:
+            raise InputError(text if error_type == "input" else message)
+        raise RemoteError(message, error_type)
+
+    def _unavailable(self, timeout: float) -> PolicyUnavailable:
+        advice = "check that cadence-serve runs there, the address, and any firewall between"
+        return PolicyUnavailable(f"no answer from a policy server at {self.endpoint} within {timeout:g} s: {advice}")

@@ -1,0 +1,191 @@
+"""`cadence-eval` as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.__main__ import main
+from eval.evaluate import key_of, pending
+from eval.results import RunFolder
+from eval.settings import Settings, plan, resolve
+from eval.summary import results
+from vla.api import InputError
+
+TASK = "widowx_spoon_on_towel"
+KNOWN = ("google_robot_open_drawer", "widowx_carrot_on_plate", TASK)
+FAST = ("policy=random", "video=false", "starts=random", "episodes=3")
+TIMES = ("wall_seconds", "latency_ms")
+DEFAULTS: dict[str, Any] = {
+    "tasks": [TASK],
+    "policy": "served",
+    "setting": "visual_matching",
+    "starts": "grid",
+    "episodes": None,
+    "seed": 0,
+    "execute": None,
+    "out": "runs",
+    "video": True,
+    "timeout": 10.0,
+    "endpoint": None,
+    "model": "tiny",
+    "accel": "none",
+    "checkpoint": None,
+    "device": "cpu",
+    "dtype": "float32",
+    "threads": None,
+}
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs the command in this process; returns its exit status."""
+
+    def command(*arguments: str) -> int:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["cadence-eval", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert isinstance(end.value.code, int)
+        return end.value.code
+
+    return command
+
+
+def outcomes(out: Path) -> list[dict[str, Any]]:
+    """Stored episodes by number, without how long they took."""
+    lines = [json.loads(line) for line in (out / "episodes.jsonl").read_text().splitlines()]
+    lines.sort(key=lambda line: line["episode_id"])
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def test_a_killed_and_continued_run_equals_one_never_interrupted(run: Run, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "eval", *FAST, f"out={tmp_path / 'two'}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("1/3"):
+                process.send_signal(signal.SIGKILL)
+    killed = tmp_path / "two" / "episodes.jsonl"
+    assert 1 <= killed.read_bytes().count(b"\n") < 3
+    with killed.open("ab") as file:
+        file.write(b'{"task": "widowx_sp')  # what a kill inside a write leaves
+    assert run(*FAST, f"out={tmp_path / 'two'}") == 0
+    assert run(*FAST, f"out={tmp_path / 'one'}") == 0
+    assert outcomes(tmp_path / "two") == outcomes(tmp_path / "one")
+    assert len(outcomes(tmp_path / "two")) == 3
+
+
+def test_results_are_those_of_the_stored_lines(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*FAST, "out=a") == 0
+    shown = capsys.readouterr().out
+    content = json.loads((tmp_path / "a" / "results.json").read_text())
+    with RunFolder(tmp_path / "a") as folder:
+        assert content == results(folder.records.values(), content["meta"])
+    assert "0/3 = 0.0% [0.0, 56.1]" in shown
+    assert (tmp_path / "a" / "report.html").stat().st_size > 0
+    assert content["meta"]["command"].endswith("out=a")
+
+
+def test_a_finished_run_is_not_repeated_and_another_is_refused(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*FAST[:3], "episodes=1", "out=a") == 0
+    before = (tmp_path / "a" / "episodes.jsonl").read_bytes()
+    assert run(*FAST[:3], "episodes=1", "out=a") == 0
+    assert run(*FAST[:3], "episodes=1", "out=a", "seed=5") == 2
+    assert "seed=0, this one has seed=5" in capsys.readouterr().err
+    assert (tmp_path / "a" / "episodes.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("argument", "names"),
+    [
+        ("tasks=[nonsense]", ("nonsense", TASK)),
+        ("policy=nonsense", ("nonsense", "expert")),
+        ("setting=variant_aggregation", ("variant_aggregation", "visual_matching")),
+        ("starts=nonsense", ("nonsense", "grid")),
+        ("episodes=0", ("episodes", "0")),
+        ("episodes=25", ("25", "24", "starts=random")),
+        ("seed=x", ("seed", "x")),
+        ("nonsense=1", ("nonsense",)),
+        ("+nonsense=1", ("nonsense", "tasks")),
+        ("out=/dev/null/run", ("/dev/null/run",)),
+        ("timeout=0", ("timeout", "0")),
+        ("accel=[a,b]", ("accel",)),
+        ("endpoint=tcp://127.0.0.1:1", ("policy=remote",)),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_status_2(
+    run: Run, capsys: pytest.CaptureFixture[str], argument: str, names: tuple[str, ...]
+) -> None:
+    assert run("policy=hold", "video=false", argument) == 2
+    message = capsys.readouterr().err
+    assert all(name in message for name in names), message
+    assert "Traceback" not in message
+
+
+def test_a_remote_server_that_does_not_answer_is_named(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("policy=remote") == 2
+    assert "endpoint=" in capsys.readouterr().err
+    assert run("policy=remote", "endpoint=tcp://127.0.0.1:1", "timeout=0.1") == 2
+    assert "127.0.0.1:1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("broken", [{"MUJOCO_GL": "nonsense"}, {"MUJOCO_GL": "egl", "MUJOCO_EGL_DEVICE_ID": "99"}])
+def test_no_opengl_is_said_clearly(tmp_path: Path, broken: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "eval", "policy=hold", "episodes=1", f"out={tmp_path}"]
+    done = subprocess.run(command, env={**os.environ, **broken}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "MUJOCO_GL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings.read({**DEFAULTS, **changes})
+
+
+def test_the_default_is_every_official_start() -> None:
+    episodes = plan(settings(), KNOWN, lambda task: 24)
+    assert [episode.episode_id for episode in episodes] == list(range(24))
+    assert {episode.task for episode in episodes} == {TASK}
+
+
+def test_more_episodes_extend_a_run() -> None:
+    few, many = (plan(settings(starts="random", episodes=n), KNOWN, lambda task: 24) for n in (5, 50))
+    assert many[:5] == few
+    assert pending(many, {}) == many
+    assert len({key_of(episode) for episode in many}) == 50
+
+
+@pytest.mark.parametrize(
+    ("names", "tasks"),
+    [
+        (["all"], KNOWN),
+        (["widowx"], KNOWN[1:]),
+        (["google_robot"], KNOWN[:1]),
+        ([TASK, "widowx"], (TASK, "widowx_carrot_on_plate")),
+    ],
+)
+def test_groups_stand_for_their_tasks_once(names: list[str], tasks: tuple[str, ...]) -> None:
+    assert tuple(resolve(names, KNOWN)) == tasks
+
+
+@pytest.mark.parametrize("names", [[], [""], ["widowx_spoon"], ["WidowX"]])
+def test_a_name_that_covers_no_task_is_refused(names: list[str]) -> None:
+    with pytest.raises(InputError, match="allowed: google_robot_open_drawer"):
+        resolve(names, KNOWN)
+
+
+@pytest.mark.parametrize(("policy", "rows"), [("served", 2), ("local", 2), ("expert", 1), ("hold", 1)])
+def test_policies_without_a_model_answer_one_action_at_a_time(policy: str, rows: int) -> None:
+    assert settings(policy=policy).rows == rows
+    assert settings(policy=policy).identity()["execute"] == rows

@@ -1,0 +1,60 @@
+"""The language model: a causal Llama over word embeddings and whatever else is written in the same space."""
+
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaModel
+
+
+class LanguageModel(nn.Module):
+    """A `transformers` Llama without a vocabulary head.
+
+    Args:
+        vocabulary: rows of the embedding table.
+        width: features of a token.
+        depth: decoder layers.
+        heads: attention heads.
+        mlp_width: features inside the gated MLP.
+        max_positions: longest sequence.
+    """
+
+    def __init__(
+        self, *, vocabulary: int, width: int, depth: int, heads: int, mlp_width: int, max_positions: int
+    ) -> None:
+        super().__init__()
+        self.llama = LlamaModel(
+            LlamaConfig(
+                vocab_size=vocabulary,
+                hidden_size=width,
+                num_hidden_layers=depth,
+                num_attention_heads=heads,
+                num_key_value_heads=heads,
+                intermediate_size=mlp_width,
+                max_position_embeddings=max_positions,
+                pad_token_id=None,
+                use_cache=False,
+            )
+        )
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Word embeddings, (batch, words) int64 -> (batch, words, width)."""
+        return self.llama.get_input_embeddings()(ids)
+
+    def forward(self, embeddings: Tensor, attended: Tensor) -> Tensor:
+        """Run the decoder layers and the final norm.
+
+        Padding is invisible: nothing attends to it and it does not count as a position.
+
+        Args:
+            embeddings: (batch, tokens, width).
+            attended: (batch, tokens) bool, False at padding.
+
+        Returns:
+            (batch, tokens, width) hidden states after the final norm; meaningless at padding.
+        """
+        positions = attended.long().cumsum(dim=1) - 1  # (batch, tokens)
+        return self.llama(
+            inputs_embeds=embeddings,
+            attention_mask=attended.long(),
+            position_ids=positions.clamp(min=0),
+            use_cache=False,
+        ).last_hidden_state
+

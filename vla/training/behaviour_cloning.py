@@ -1,0 +1,273 @@
+"""Behaviour cloning: a policy learns what the expert did from what the expert's camera saw.
+
+Runs go through phases of growing image size: objects are found sooner in few large patches, then precisely in many
+small ones. A step depends on the seed and its number alone, so a killed run continues as if nothing had happened.
+"""
+
+import copy
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vla.api import InputError
+from vla.models.cogact import CogAct
+from vla.training.attention import use_explicit_attention
+from vla.training.batches import Batch, Batches
+from vla.training.keypoints import KeypointHead
+from vla.training.optimizer import Optimizer, cosine, update_average
+
+WARMUP_STEPS = 100
+_VALIDATION_STEPS = 10  # of DDIM
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one image size.
+
+    Attributes:
+        image_size: [px] images are shrunk to; the last phase has the model's own.
+        samples: frames to train on.
+        batch: frames in a step.
+        learning_rate, final_learning_rate: at the beginning and at the end of the phase.
+    """
+
+    image_size: int
+    samples: int
+    batch: int
+    learning_rate: float
+    final_learning_rate: float
+
+    def __post_init__(self) -> None:
+        if min(self.image_size, self.samples, self.batch) < 1 or self.samples % self.batch:
+            raise InputError(f"image_size, samples and batch must be positive and samples a multiple of batch: {self}")
+        if not 0 <= self.final_learning_rate <= self.learning_rate:
+            raise InputError(f"learning rates must fall from learning_rate to final_learning_rate >= 0: {self}")
+
+    @property
+    def steps(self) -> int:
+        return self.samples // self.batch
+
+
+@dataclass(frozen=True)
+class Cloning:
+    """How to train.
+
+    Attributes:
+        phases: in order.
+        draws: noises per frame in the diffusion loss.
+        keypoint_weight: of the auxiliary loss.
+        average_decay: of the average of the weights that is evaluated and shipped.
+        checkpoint_minutes: between saves of the state.
+        validate_every: steps between validations.
+        seed: of everything.
+        bf16: compute in bfloat16 with float32 master weights.
+    """
+
+    phases: tuple[Phase, ...]
+    draws: int
+    keypoint_weight: float
+    average_decay: float
+    checkpoint_minutes: float
+    validate_every: int
+    seed: int
+    bf16: bool
+
+    def __post_init__(self) -> None:
+        if not self.phases or self.draws < 1 or self.validate_every < 1 or not 0 <= self.average_decay < 1:
+            raise InputError(f"needs phases, draws >= 1, validate_every >= 1 and average_decay in [0, 1): {self}")
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    def at(self, step: int) -> tuple[Phase, int, float]:
+        """The phase of a step, the number of its first sample within the run, and its learning rate."""
+        samples = 0
+        first = 0
+        for phase in self.phases:
+            if step < first + phase.steps:
+                rate = cosine((step - first) / phase.steps, phase.learning_rate, phase.final_learning_rate)
+                warm = min(1.0, (step + 1) / WARMUP_STEPS)
+                return phase, samples + (step - first) * phase.batch, rate * warm
+            first += phase.steps
+            samples += phase.samples
+        raise InputError(f"step {step} is beyond the {self.steps} steps of this run")
+
+
+class Trainer:
+    """Trains one model; everything it needs to continue is in `out/state.pt`.
+
+    Args:
+        model: float32; trained in place.
+        keypoints: auxiliary head, or None to train without.
+        cloning: how to train.
+        training: batches to learn from.
+        validation: (batches, frames) to measure on.
+        out: directory of the run.
+    """
+
+    def __init__(
+        self,
+        model: CogAct,
+        keypoints: KeypointHead | None,
+        cloning: Cloning,
+        training: Batches,
+        validation: tuple[Batches, np.ndarray],
+        out: Path,
+    ) -> None:
+        self.cloning = cloning
+        self.step = 0
+        self._learner = nn.ModuleDict({"model": model} | ({"keypoints": keypoints} if keypoints else {}))
+        self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self._worker = copy.deepcopy(self._learner)  # the copy that computes gradients, maybe in bfloat16
+        if cloning.bf16:
+            self._worker.bfloat16()
+        use_explicit_attention(self._worker)
+        self._optimizer = Optimizer([self._learner])
+        self._training = training
+        self._validation, self._validation_frames = validation
+        self._out = out
+
+    def run(self, on_step: Callable[[dict[str, float]], None], on_save: Callable[["Trainer"], None]) -> None:
+        """Train to the end.
+
+        Args:
+            on_step: told the losses of every step.
+            on_save: called whenever the state was saved, and at the end.
+        """
+        saved = time.monotonic()
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self._batch, self.step)
+            while self.step < self.cloning.steps:
+                batch = coming.result()
+                if self.step + 1 < self.cloning.steps:
+                    coming = ahead.submit(self._batch, self.step + 1)
+                losses = self._train_step(batch)
+                self.step += 1
+                if self.step % self.cloning.validate_every == 0 or self.step == self.cloning.steps:
+                    losses["validation_error"] = self.validation_error()
+                self._log(losses)
+                on_step(losses)
+                if time.monotonic() - saved > 60 * self.cloning.checkpoint_minutes or self.step == self.cloning.steps:
+                    self.save()
+                    on_save(self)
+                    saved = time.monotonic()
+
+    def validation_error(self) -> float:
+        """Mean absolute error of the first action's translation on held-out frames, normalised units, sampled.
+
+        It orders policies by their success; the denoising loss on held-out frames does not.
+        """
+        image_size = self.cloning.at(self.step - 1)[0].image_size
+        errors = []
+        for part in np.array_split(self._validation_frames, max(1, len(self._validation_frames) // 64)):
+            batch = self._validation.of(part, image_size)
+            noise = torch.randn(batch.actions.shape, generator=_generator(self.cloning.seed, 3, int(part[0])))
+            with torch.inference_mode():
+                cognition = self.average.prefill(self.average.encode(batch.images), batch.prompts, batch.states)
+                sampled = self.average.head.sample(cognition, noise, _VALIDATION_STEPS, guidance_scale=1.0)
+            errors.append((sampled - batch.actions)[:, 0, :3].abs().mean(dim=1))
+        return float(torch.cat(errors).mean())
+
+    def save(self) -> None:
+        """Write the state; a kill while writing leaves the previous state whole."""
+        state = {
+            "step": self.step,
+            "cloning": asdict(self.cloning),
+            "learner": self._learner.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        partial = self._out / "state.pt.partial"
+        torch.save(state, partial)
+        partial.replace(self._out / "state.pt")
+
+    def resume(self) -> bool:
+        """Continue from `out/state.pt` if there is one.
+
+        Raises:
+            InputError: if that run was trained in another way.
+        """
+        path = self._out / "state.pt"
+        if not path.exists():
+            return False
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        if state["cloning"] != asdict(self.cloning):
+            different = [key for key, value in asdict(self.cloning).items() if state["cloning"].get(key) != value]
+            raise InputError(f"{path} was trained with other {different}; use the same options, or another out=")
+        self.step = state["step"]
+        self._learner.load_state_dict(state["learner"])
+        self.average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._forget_log_beyond(self.step)
+        return True
+
+    def _batch(self, step: int) -> Batch:
+        phase, first_sample, _ = self.cloning.at(step)
+        return self._training.training(first_sample, phase.batch, phase.image_size)
+
+    def _train_step(self, batch: Batch) -> dict[str, float]:
+        phase, _, rate = self.cloning.at(self.step)
+        _copy_values(self._learner, self._worker)
+        generator = _generator(self.cloning.seed, 2, self.step)
+        action_loss, keypoint_loss = self._losses(batch, generator)
+        (action_loss + self.cloning.keypoint_weight * keypoint_loss).backward()
+        _move_gradients(self._worker, self._learner)
+        self._optimizer.step(rate)
+        update_average(self.average, self._model, self.step, self.cloning.average_decay)
+        return {
+            "step": self.step + 1,
+            "image_size": phase.image_size,
+            "learning_rate": rate,
+            "action_loss": action_loss.item(),
+            "keypoint_loss": keypoint_loss.item(),
+        }
+
+    @property
+    def _model(self) -> nn.Module:
+        return self._learner["model"]
+
+    def _losses(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        dtype = torch.bfloat16 if self.cloning.bf16 else torch.float32
+        model: Any = self._worker["model"]
+        visual = model.encode(batch.images.to(dtype))
+        states = None if batch.states is None else batch.states.to(dtype)
+        cognition = model.prefill(visual, batch.prompts, states)
+        action_loss = model.head.loss(cognition, batch.actions, self.cloning.draws, generator)
+        if "keypoints" not in self._worker:
+            return action_loss, torch.zeros(())
+        head: Any = self._worker["keypoints"]
+        return action_loss, head.loss(visual, batch.keypoints)
+
+    def _log(self, losses: dict[str, float]) -> None:
+        with (self._out / "train.jsonl").open("a") as log:
+            log.write(json.dumps(losses) + "\n")
+
+    def _forget_log_beyond(self, step: int) -> None:
+        path = self._out / "train.jsonl"
+        lines = path.read_text().splitlines()[:step] if path.exists() else []
+        path.write_text("".join(line + "\n" for line in lines))
+
+
+def _generator(*key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+
+@torch.no_grad()
+def _copy_values(source: nn.Module, target: nn.Module) -> None:
+    for value, copied in zip(source.parameters(), target.parameters(), strict=True):
+        copied.copy_(value)
+
+
+def _move_gradients(source: nn.Module, target: nn.Module) -> None:
+    for computed, master in zip(source.parameters(), target.parameters(), strict=True):
+        master.grad = None if computed.grad is None else computed.grad.float()
+        computed.grad = None

@@ -1,0 +1,58 @@
+"""Auxiliary loss: say where things are from the visual tokens alone, so that they carry positions early in training.
+
+Used only while training; the shipped model does not contain it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from vla.api import InputError
+
+_POINT_SCALE = 0.1  # [m] that count as 1 in the loss
+_DIRECTION_WEIGHT = 0.3
+
+
+class KeypointHead(nn.Module):
+    """Each point is a softmax-weighted mean of what every visual token says about it.
+
+    Args:
+        names: of the labels; `<thing>_x`, `<thing>_y`, `<thing>_z` are points [m] and come first, all others are
+            numbers in [-1, 1] that belong to the first point.
+        centre: (labels,) typical values, about which positions are predicted.
+        width: features of a visual token.
+
+    Raises:
+        InputError: if the names are not of this form.
+    """
+
+    centre: Tensor
+
+    def __init__(self, names: tuple[str, ...], centre: Tensor, width: int) -> None:
+        super().__init__()
+        self.points = sum(name.endswith("_x") for name in names)
+        self.directions = len(names) - 3 * self.points
+        expected = [name[:-2] + axis for name in names[: 3 * self.points : 3] for axis in ("_x", "_y", "_z")]
+        if self.points == 0 or list(names[: 3 * self.points]) != expected:
+            raise InputError(f"key points must be named <thing>_x, <thing>_y, <thing>_z and come first; got {names}")
+        self.scores = nn.Linear(width, self.points)
+        self.values = nn.Linear(width, 3 * self.points + self.directions)
+        self.register_buffer("centre", centre.clone())
+
+    def loss(self, visual: Tensor, labels: Tensor) -> Tensor:
+        """Mean absolute error, points in units of 10 cm.
+
+        Args:
+            visual: (batch, tokens, width).
+            labels: (batch, labels).
+        """
+        weights = self.scores(visual).float().softmax(dim=1)  # (batch, tokens, points)
+        values = self.values(visual).float()  # (batch, tokens, 3 * points + directions)
+        split = 3 * self.points
+        places = values[..., :split].unflatten(-1, (self.points, 3))  # (batch, tokens, points, 3)
+        predicted = torch.einsum("btp,btpc->bpc", weights, places).flatten(1)
+        wanted = (labels[:, :split] - self.centre[:split]) / _POINT_SCALE
+        loss = (predicted - wanted).abs().mean()
+        if self.directions:
+            directions = torch.einsum("bt,btd->bd", weights[..., 0], values[..., split:])
+            loss = loss + _DIRECTION_WEIGHT * (directions - labels[:, split:]).abs().mean()
+        return loss

@@ -1,0 +1,145 @@
+"""Puts a training run together from options: dataset, processing, model, trainer, and the checkpoint at the end."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from vla.api import Camera, InputError
+from vla.checkpoints import native
+from vla.models.cogact import CogAct, CogActConfig
+from vla.processing import Processing, Range
+from vla.tokenizer import BOS, COGNITION, PAD, PROMPT, build_tokenizer, prompt_ids
+from vla.training.batches import Batches
+from vla.training.behaviour_cloning import Cloning, Phase, Trainer
+from vla.training.dataset import Demonstrations, Statistics
+from vla.training.keypoints import KeypointHead
+
+_IMAGE_MEAN, _IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+_UNSCALED = "gripper"  # a command that is already -1 or 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to start or to continue.
+
+    Attributes:
+        trainer: does the work.
+        processing, tokenizer: go into the checkpoint.
+        options: all options, stored with the checkpoint.
+        checkpoint: directory it is written to.
+        frames: of the training data.
+    """
+
+    trainer: Trainer
+    processing: Processing
+    tokenizer: tokenizers.Tokenizer
+    options: dict[str, Any]
+    checkpoint: Path
+    frames: int
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.trainer.average.parameters())
+
+    def export(self) -> None:
+        """Write the averaged weights as a checkpoint."""
+        training = {**self.options, "finished_steps": self.trainer.step}
+        native.save(self.checkpoint, self.trainer.average, self.processing, self.tokenizer, training)
+
+
+def prepare(options: dict[str, Any]) -> Run:
+    """Check options and data, build everything, and continue from a saved state if there is one.
+
+    Raises:
+        InputError: before any training, naming the option, file or field at fault.
+    """
+    torch.set_num_threads(options["threads"])
+    torch.manual_seed(options["seed"])
+    out = _writable(Path(options["out"]))
+    horizon, image_size = options["model"]["horizon"], options["model"]["image_size"]
+    data = Demonstrations.open(options["dataset"], options["cameras"], horizon)
+    processing = processing_for(data, image_size)
+    tokenizer = build_tokenizer()
+    model = CogAct(_model_config(options["model"], data, tokenizer))
+    prompts = _prompts(data, processing, tokenizer, model.config)
+    train_frames, held_out = data.split(options["validation_fraction"], options["seed"])
+    held_out = held_out[:: max(1, len(held_out) // options["validation_frames"])]
+    cloning = _cloning(options, image_size)
+    keypoints = None
+    if options["keypoint_weight"] > 0:
+        names = tuple(quantity.name for quantity in data.keypoint_quantities)
+        centre = torch.from_numpy(Statistics.of(data.keypoints).mean)
+        keypoints = KeypointHead(names, centre, model.config.language_width)
+    batches = [Batches(data, frames, processing, prompts, options["seed"]) for frames in (train_frames, held_out)]
+    trainer = Trainer(model, keypoints, cloning, batches[0], (batches[1], held_out), out)
+    trainer.resume()
+    return Run(trainer, processing, tokenizer, options, out / "checkpoint", len(train_frames))
+
+
+def processing_for(data: Demonstrations, image_size: int) -> Processing:
+    """The processing that fits a dataset.
+
+    Raises:
+        InputError: if its images are not of the model's size.
+    """
+    for name, view in data.views.items():
+        if view.shape[1:3] != (image_size, image_size):
+            raise InputError(f"camera {name!r} has images of {view.shape[1:3]}, the model wants {image_size} square")
+    return Processing(
+        cameras=tuple(Camera(name, image_size, image_size) for name in data.views),
+        state=data.state_quantities,
+        actions=data.action_quantities,
+        period=data.period,
+        prompt=PROMPT,
+        image_mean=_IMAGE_MEAN,
+        image_std=_IMAGE_STD,
+        state_range=_range(data.state_statistics, [True] * data.states.shape[1]),
+        action_range=_range(data.action_statistics, [q.name != _UNSCALED for q in data.action_quantities]),
+    )
+
+
+def _range(statistics: Statistics, mask: list[bool]) -> Range:
+    return Range(tuple(statistics.q01.tolist()), tuple(statistics.q99.tolist()), tuple(mask))
+
+
+def _model_config(sizes: dict[str, Any], data: Demonstrations, tokenizer: tokenizers.Tokenizer) -> CogActConfig:
+    decided = {
+        "cameras": len(data.views),
+        "vocabulary": tokenizer.get_vocab_size(),
+        "pad_id": tokenizer.token_to_id(PAD),
+        "bos_id": tokenizer.token_to_id(BOS),
+        "cognition_id": tokenizer.token_to_id(COGNITION),
+        "state_dim": data.states.shape[1],
+        "action_dim": data.actions.shape[1],
+    }
+    return CogActConfig.from_dict(sizes | decided)
+
+
+def _prompts(
+    data: Demonstrations, processing: Processing, tokenizer: tokenizers.Tokenizer, config: CogActConfig
+) -> Tensor:
+    """(instructions, words) int64, padded at the end."""
+    rows = [prompt_ids(tokenizer, processing.text(text), config.max_prompt)[0] for text in data.instructions]
+    return pad_sequence(rows, batch_first=True, padding_value=config.pad_id)
+
+
+def _cloning(options: dict[str, Any], image_size: int) -> Cloning:
+    phases = tuple(Phase(**phase) for phase in options["phases"])
+    if phases and phases[-1].image_size != image_size:
+        raise InputError(f"the last phase must train on the model's {image_size} px, not {phases[-1].image_size}")
+    keys = ("draws", "keypoint_weight", "average_decay", "checkpoint_minutes", "validate_every", "seed", "bf16")
+    return Cloning(phases=phases, **{key: options[key] for key in keys})
+
+
+def _writable(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "train.jsonl").open("a").close()
+    except OSError as error:
+        raise InputError(f"cannot write to out={out}: {error.strerror}; choose another directory") from error
+    return out
