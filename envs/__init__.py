@@ -31,10 +31,12 @@ def make(name: str, *, image_size: tuple[int, int] = (224, 224), render: bool = 
     Raises:
         EnvError: for an unknown name (listing those that exist), or without OpenGL.
     """
-    from envs.manipulation import ManipulationEnv
     from envs.tasks import find
 
-    return ManipulationEnv(find(name), image_size=image_size, render=render)
+    task = find(name)  # before anything imports mujoco: it says clearly when there is no OpenGL
+    from envs.manipulation import ManipulationEnv
+
+    return ManipulationEnv(task, image_size=image_size, render=render)
 
 
 for _name in TASKS:

@@ -1,5 +1,6 @@
 """What can go wrong with a world that a user asked for."""
 
+import os
 from collections.abc import Iterable
 
 
@@ -19,4 +20,13 @@ class UnknownNameError(EnvError):
 
 
 class RenderingError(EnvError):
-    """No OpenGL context could be made, so no camera image can be drawn."""
+    """There is no OpenGL, so no camera image can be drawn."""
+
+    @classmethod
+    def because(cls, cause: Exception) -> "RenderingError":
+        """Say what failed and what to install."""
+        backend = os.environ.get("MUJOCO_GL", "the default")
+        return cls(
+            f"MuJoCo cannot draw with MUJOCO_GL={backend} ({cause}); install Mesa's EGL library (Debian and Ubuntu: "
+            "apt-get install libegl1 libgl1-mesa-dri) and set MUJOCO_GL=egl; cadence-doctor shows what is found"
+        )

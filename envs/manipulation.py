@@ -37,7 +37,8 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     state_units = ("m", "m", "m", "rad", "rad", "rad", "1")
     action_names = ("dx", "dy", "dz", "rotation_x", "rotation_y", "rotation_z", "gripper")
     action_units = ("m", "m", "m", "rad", "rad", "rad", "1")
-    keypoint_names = tuple(f"{thing}_{axis}" for thing in ("source", "target", "tcp") for axis in "xyz") + (
+    keypoint_names = (
+        *(f"{thing}_{axis}" for thing in ("source", "target", "tcp") for axis in "xyz"),
         "sin_2_grasp_yaw",
         "cos_2_grasp_yaw",
     )

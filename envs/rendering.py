@@ -1,6 +1,5 @@
 """Camera images, and a clear word when there is no OpenGL to draw them with."""
 
-import os
 from typing import Any
 
 import mujoco
@@ -27,12 +26,7 @@ class CameraRenderer:
         try:
             self._renderer = mujoco.Renderer(model, *image_size)
         except Exception as error:  # every OpenGL back end fails with exceptions of its own
-            backend = os.environ.get("MUJOCO_GL", "the default")
-            raise RenderingError(
-                f"no OpenGL context with MUJOCO_GL={backend} ({error}); install Mesa's EGL library "
-                "(Debian and Ubuntu: apt-get install libegl1 libgl1-mesa-dri) and set MUJOCO_GL=egl, "
-                "or MUJOCO_GL=osmesa with libosmesa6; cadence-doctor shows what is found"
-            ) from error
+            raise RenderingError.because(error) from error
 
     @property
     def name(self) -> str:

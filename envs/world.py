@@ -3,8 +3,8 @@
 import mujoco
 import numpy as np
 
-from envs.geometry import Matrix, PlanarPose, Vector, quaternion_from_yaw, roll_pitch_yaw
 from envs.control import EndEffectorController
+from envs.geometry import Matrix, PlanarPose, Vector, quaternion_from_yaw, roll_pitch_yaw
 from envs.robot import Robot
 
 

@@ -1,33 +1,18 @@
 """Builds the environment a policy needs: its camera at its image size, or no images for a policy that reads none."""
 
-import importlib
-import os
 from collections.abc import Sequence
 from typing import Any
 
-from envs.errors import RenderingError
 from vla.api import Camera, InputError
 
 FILM_SIZE = (224, 224)  # (height, width) [pixels] of videos of policies that read no image
 
 
 def task_names() -> tuple[str, ...]:
-    """All tasks.
+    """All tasks."""
+    import envs
 
-    Raises:
-        RenderingError: if MuJoCo cannot load OpenGL, which it does when it is first imported.
-    """
-    try:
-        importlib.import_module("mujoco")
-    except Exception as error:  # each OpenGL binding fails with exceptions of its own
-        backend = os.environ.get("MUJOCO_GL", "the default")
-        raise RenderingError(
-            f"MuJoCo cannot load OpenGL with MUJOCO_GL={backend} ({error}); install Mesa's EGL library "
-            "(Debian and Ubuntu: apt-get install libegl1 libgl1-mesa-dri) and set MUJOCO_GL=egl"
-        ) from error
-    import envs.tasks
-
-    return envs.tasks.names()
+    return envs.TASKS
 
 
 def grid_size(task: str) -> int:

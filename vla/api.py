@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class InputError(ValueError):
-    """Bad input: the message says what came, what is allowed and what to do. Commands print it and exit with status 2."""
+    """Bad input: the message says what came, what is allowed and what to do; commands exit with status 2."""
 
 
 @dataclass(frozen=True)

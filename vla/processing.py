@@ -1,4 +1,4 @@
-"""Between the robot's units and the model's tensors: images, prompts, states and actions, the same in training and use."""
+"""Between the robot's units and the model's tensors: images, prompts, states and actions, in training and in use."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -119,7 +119,7 @@ class Processing:
             return None
         return torch.from_numpy(self.state_range.normalise(observation.state))[None]
 
-    def action_units(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
+    def physical_actions(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """What a model put out -> what a robot executes.
 
         Args:

@@ -1,4 +1,4 @@
-"""Words to ids for small models: a byte-level BPE, so that no word is unknown, learned from the suite's instructions."""
+"""Words to ids for small models: a byte-level BPE, so no word is unknown, learned from the suite's instructions."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def build_tokenizer() -> tokenizers.Tokenizer:
         if first != second
     ]
     tokenizer.train_from_iterator(sentences, trainer)
-    return tokenizer
+    return _taking_words_literally(tokenizer)
 
 
 def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
@@ -55,19 +55,24 @@ def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
         InputError: if it is missing or damaged.
     """
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        return _taking_words_literally(tokenizers.Tokenizer.from_file(str(path)))
     except Exception as error:  # the library raises nothing more specific
         raise InputError(f"cannot read the tokenizer {path}: {error}") from error
 
 
 def prompt_ids(tokenizer: tokenizers.Tokenizer, text: str, longest: int) -> Tensor:
-    """(1, words) int64; an instruction that spells out a special token gets its letters, not the token.
+    """(1, words) int64.
 
     Raises:
         InputError: if the text has more than `longest` tokens.
     """
-    tokenizer.encode_special_tokens = True
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     if len(ids) > longest:
         raise InputError(f"the prompt has {len(ids)} tokens, this model reads at most {longest}: {text!r}")
     return torch.tensor([ids])
+
+
+def _taking_words_literally(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """An instruction that spells out a special token gets its letters, not the token."""
+    tokenizer.encode_special_tokens = True
+    return tokenizer

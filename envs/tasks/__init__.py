@@ -1,10 +1,13 @@
 """One file per task: a module `envs/tasks/<name>.py` defines `TASK`; files that start with `_` are shared families."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 import envs
-from envs.errors import UnknownNameError
-from envs.task import Task
+from envs.errors import RenderingError, UnknownNameError
+
+if TYPE_CHECKING:
+    from envs.task import Task
 
 
 def names() -> tuple[str, ...]:
@@ -12,12 +15,17 @@ def names() -> tuple[str, ...]:
     return envs.TASKS
 
 
-def find(name: str) -> Task:
+def find(name: str) -> "Task":
     """The task of this name.
 
     Raises:
         UnknownNameError: listing the names that exist.
+        RenderingError: if MuJoCo cannot load OpenGL, which it does when it is first imported.
     """
     if name not in names():
         raise UnknownNameError("task", name, names())
+    try:
+        importlib.import_module("mujoco")
+    except Exception as error:  # every OpenGL back end fails with exceptions of its own
+        raise RenderingError.because(error) from error
     return importlib.import_module(f"{__name__}.{name}").TASK

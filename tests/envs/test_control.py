@@ -2,10 +2,19 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import envs
 from envs.geometry import matrix_from_rotation_vector, rotation_vector_from_matrix
 from envs.manipulation import ManipulationEnv
+
+
+def steps(env: ManipulationEnv, action: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """The state after repeating an action."""
+    for _ in range(count - 1):
+        env.step(action)
+    return env.step(action)[0]["state"]
+
 
 FORWARD = np.array([0.01, 0, 0, 0, 0, 0, 1], np.float32)
 HOLD = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
@@ -20,18 +29,15 @@ def env() -> ManipulationEnv:
 
 def test_commanded_motion_is_not_lost_to_lag(env: ManipulationEnv) -> None:
     start = env.reset(seed=0)[0]["state"][:3]
-    for _ in range(5):
-        env.step(FORWARD)
-    for _ in range(15):
-        state = env.step(HOLD)[0]["state"]
+    steps(env, FORWARD, 5)
+    state = steps(env, HOLD, 15)
     assert np.allclose(state[:3] - start, [0.05, 0, 0], atol=2e-3)
 
 
 def test_rotation_turns_about_the_tool(env: ManipulationEnv) -> None:
     start = env.reset(seed=0)[0]["state"]
     env.step(np.array([0, 0, 0, 0, 0, 0.3, 1], np.float32))
-    for _ in range(15):
-        state = env.step(HOLD)[0]["state"]
+    state = steps(env, HOLD, 15)
     assert np.allclose(state[:3], start[:3], atol=2e-3)
     assert state[5] - start[5] == pytest.approx(0.3, abs=0.02)
 
@@ -44,12 +50,9 @@ def test_targets_outside_the_workspace_are_clipped_and_flagged(env: Manipulation
 
 
 def test_gripper_moves_between_its_two_targets(env: ManipulationEnv) -> None:
-    for _ in range(5):
-        closed = env.step(np.array([0, 0, 0, 0, 0, 0, -1], np.float32))[0]["state"][6]
-    for _ in range(5):
-        opened = env.step(HOLD)[0]["state"][6]
-    assert closed < 0.1
-    assert opened > 0.9
+    close = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)
+    assert steps(env, close, 5)[6] < 0.1
+    assert steps(env, HOLD, 5)[6] > 0.9
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -63,8 +66,7 @@ def test_inverse_kinematics_reaches_poses_of_the_work_area(env: ManipulationEnv,
         controller.command(env.world.data, np.array([*(fraction * (position - start)), 0, 0, 0, 1]))
         controller.target_rotation = rotation
     controller.command(env.world.data, np.array([*(position - controller.target_position), 0, 0, 0, 1]))
-    for _ in range(20):
-        env.step(HOLD)
+    steps(env, HOLD, 20)
     reached, reached_rotation = controller.tool_pose(env.world.data)
     assert np.allclose(reached, position, atol=3e-3)
     assert np.linalg.norm(rotation_vector_from_matrix(rotation @ reached_rotation.T)) < 0.12

@@ -1,5 +1,7 @@
 """The language model: a causal Llama over word embeddings and whatever else is written in the same space."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
@@ -34,6 +36,17 @@ class LanguageModel(nn.Module):
             )
         )
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LanguageModel":
+        """Move and cast, but keep the rotary frequencies in float32: in bfloat16 far positions are off by 0.1 rad."""
+        rotary = self.llama.rotary_emb
+        exact = {name: getattr(rotary, name) for name in ("inv_freq", "original_inv_freq")}
+        super()._apply(fn, recurse)
+        for name, frequencies in exact.items():
+            moved = getattr(rotary, name)
+            if moved.dtype != frequencies.dtype:
+                setattr(rotary, name, frequencies.to(moved.device))
+        return self
+
     def embed(self, ids: Tensor) -> Tensor:
         """Word embeddings, (batch, words) int64 -> (batch, words, width)."""
         return self.llama.get_input_embeddings()(ids)
@@ -57,4 +70,3 @@ class LanguageModel(nn.Module):
             position_ids=positions.clamp(min=0),
             use_cache=False,
         ).last_hidden_state
-

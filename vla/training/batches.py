@@ -1,4 +1,4 @@
-"""Batches of demonstrations; what is in batch k depends on the seed and k alone, so a resumed run sees the same ones."""
+"""Batches of demonstrations; batch k depends on the seed and k alone, so a resumed run sees the same ones."""
 
 from dataclasses import dataclass
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vla.api import InputError
 from vla.models.cogact import CogAct
-from vla.training.attention import use_explicit_attention
+from vla.training.attention import use_training_operations
 from vla.training.batches import Batch, Batches
 from vla.training.keypoints import KeypointHead
 from vla.training.optimizer import Optimizer, cosine, update_average
@@ -130,7 +130,7 @@ class Trainer:
         self._worker = copy.deepcopy(self._learner)  # the copy that computes gradients, maybe in bfloat16
         if cloning.bf16:
             self._worker.bfloat16()
-        use_explicit_attention(self._worker)
+        use_training_operations(self._worker)
         self._optimizer = Optimizer([self._learner])
         self._training = training
         self._validation, self._validation_frames = validation

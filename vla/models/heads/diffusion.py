@@ -1,6 +1,8 @@
 """The diffusion head: denoises a chunk of actions given the cognition token (CogACT; DDPM training, DDIM sampling)."""
 
 import math
+import operator
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +21,6 @@ class DiffusionHead(nn.Module):
         train_steps: length T of the noise schedule.
         prediction: what the network predicts: "epsilon", the noise, or "sample", the clean chunk.
     """
-
-    noise_levels: Tensor  # (T,) cumulative product of alpha: the share of the clean signal's variance
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class DiffusionHead(nn.Module):
         self.net = DiT(
             action_dim=action_dim, horizon=horizon, condition_dim=condition_dim, width=width, depth=depth, heads=heads
         )
-        self.register_buffer("noise_levels", squared_cosine_levels(train_steps), persistent=False)
+        self.noise_levels = squared_cosine_levels(train_steps)  # numbers, not a buffer: never cast with the weights
 
     def loss(
         self, cognition: Tensor, actions: Tensor, draws: int, generator: torch.Generator, drop_condition: float = 0.1
@@ -60,7 +60,7 @@ class DiffusionHead(nn.Module):
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         steps = torch.randint(self.train_steps, (len(clean),), generator=generator, device=clean.device)
         dropped = torch.rand(len(clean), 1, generator=generator, device=clean.device) < drop_condition
-        level = self.noise_levels[steps].float()[:, None, None]
+        level = torch.tensor(self.noise_levels, device=clean.device)[steps][:, None, None]
         noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
         condition = torch.where(dropped, self.net.z_embedder.uncondition, cognition.repeat(draws, 1))
         predicted = self.net(noisy.to(condition.dtype), steps, condition).float()
@@ -89,7 +89,7 @@ class DiffusionHead(nn.Module):
         for index, timestep in enumerate(schedule):
             predicted = self.predict(actions, timestep, cognition, guidance_scale)
             level = self.noise_levels[timestep]
-            following = self.noise_levels[schedule[index + 1]] if index + 1 < len(schedule) else torch.ones_like(level)
+            following = self.noise_levels[schedule[index + 1]] if index + 1 < len(schedule) else 1.0
             actions = self.step(actions, predicted, level, following)
         return actions
 
@@ -104,25 +104,24 @@ class DiffusionHead(nn.Module):
         conditioned, unconditioned = both.chunk(2)
         return unconditioned + guidance_scale * (conditioned - unconditioned)
 
-    def step(self, actions: Tensor, predicted: Tensor, level: Tensor, following: Tensor) -> Tensor:
-        """One DDIM step from noise level `level` to `following` (scalars; 1 is clean)."""
-        signal, spread = level.sqrt().to(actions.dtype), (1 - level).sqrt().to(actions.dtype)
+    def step(self, actions: Tensor, predicted: Tensor, level: float, following: float) -> Tensor:
+        """One DDIM step from noise level `level` to `following` (1 is clean)."""
+        signal, spread = math.sqrt(level), math.sqrt(1 - level)
         if self.prediction == "epsilon":
             noise, clean = predicted, (actions - spread * predicted) / signal
         else:
             noise, clean = (actions - signal * predicted) / spread, predicted
-        return following.sqrt().to(actions.dtype) * clean + (1 - following).sqrt().to(actions.dtype) * noise
+        return math.sqrt(following) * clean + math.sqrt(1 - following) * noise
 
 
-def squared_cosine_levels(train_steps: int) -> Tensor:
-    """`squaredcos_cap_v2`: cumulative alphas, (train_steps,) float64 (Nichol and Dhariwal 2021, eq. 17)."""
+def squared_cosine_levels(train_steps: int) -> tuple[float, ...]:
+    """`squaredcos_cap_v2`: the share of the clean signal's variance at each timestep (Nichol and Dhariwal 2021, eq. 17)."""
 
     def level(progress: float) -> float:
         return math.cos((progress + 0.008) / 1.008 * math.pi / 2) ** 2
 
     ratios = [level((step + 1) / train_steps) / level(step / train_steps) for step in range(train_steps)]
-    betas = torch.tensor([min(1 - ratio, 0.999) for ratio in ratios], dtype=torch.float64)
-    return (1 - betas).cumprod(dim=0)
+    return tuple(accumulate((1 - min(1 - ratio, 0.999) for ratio in ratios), operator.mul))
 
 
 def timesteps_for(steps: int, train_steps: int) -> list[int]:

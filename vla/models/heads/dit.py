@@ -57,12 +57,13 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
+        self.attend = functional.scaled_dot_product_attention
 
     def forward(self, hidden: Tensor) -> Tensor:
         batch, tokens, width = hidden.shape
         qkv = self.qkv(hidden).view(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, tokens, dim)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
+        mixed = self.attend(query, key, value)
         return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
 
 
@@ -72,10 +73,11 @@ class Mlp(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, 4 * width)
+        self.act = nn.GELU(approximate="tanh")
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.fc2(functional.gelu(self.fc1(hidden), approximate="tanh"))
+        return self.fc2(self.act(self.fc1(hidden)))
 
 
 class Block(nn.Module):
