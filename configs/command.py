@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -37,7 +37,7 @@ def command(config_name: str, usage_errors: tuple[type[Exception], ...]) -> Call
             try:
                 hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(job)()
             except (HydraException, OmegaConfBaseException) as error:
-                status = _refuse(error)
+                status = _refuse(f"{str(error).splitlines()[0]} Keys: {', '.join(keys(config_name))}")
             except KeyboardInterrupt:
                 status = FAILED
             sys.exit(status)
@@ -47,6 +47,11 @@ def command(config_name: str, usage_errors: tuple[type[Exception], ...]) -> Call
     return wrap
 
 
-def _refuse(error: Exception) -> int:
+def keys(config_name: str) -> list[str]:
+    """The keys a user may set on the command line."""
+    return sorted(map(str, OmegaConf.load(CONFIGS / f"{config_name}.yaml").keys() - {"defaults", "hydra"}))
+
+
+def _refuse(error: Exception | str) -> int:
     print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
     return WRONG_USAGE

@@ -48,6 +48,7 @@ class Settings:
     model: str
     accel: str
     checkpoint: str | None
+    init: str
     device: str
     dtype: str
     threads: int | None
@@ -90,7 +91,7 @@ class Settings:
 
     def served(self) -> dict[str, Any]:
         """The keys that choose a model and how it runs."""
-        names = ("model", "accel", "checkpoint", "device", "dtype", "threads")
+        names = ("model", "accel", "checkpoint", "init", "device", "dtype", "threads")
         return {name: getattr(self, name) for name in names}
 
     def identity(self) -> dict[str, Any]:

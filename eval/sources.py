@@ -114,6 +114,7 @@ def _local(settings: Settings) -> Iterator[Source]:
             recipe=settings.accel,
             device=settings.device,
             dtype=settings.dtype,
+            init=settings.init,
         )
     )
 

@@ -143,7 +143,7 @@ def load_policy(
             there; the message lists what is.
     """
     chosen = recipes.find(recipe)
-    place = _device(device)
+    place = find_device(device)
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("init", init, (TRAINED, RANDOM))
     directory = _directory(model, checkpoint)
@@ -159,15 +159,9 @@ def noise_seed(session: str, step: int) -> int:
 
 
 def _placed(model: CogAct, device: torch.device, dtype: torch.dtype) -> CogAct:
-    """The model on its device, the parameters of all but the head in `dtype`.
-
-    Buffers keep their precision: rotary frequencies in bfloat16 would misplace the tokens.
-    """
-    model.to(device)
+    """The model on its device, all but the head in `dtype`."""
     for name, part in model.named_children():
-        if name != "head":
-            for parameter in part.parameters():
-                parameter.data = parameter.data.to(dtype)
+        part.to(device=device, dtype=torch.float32 if name == "head" else dtype)
     return model
 
 
@@ -180,7 +174,12 @@ def _directory(model: str, checkpoint: str | Path | None) -> Path:
     return PRETRAINED / model
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        InputError: if it is not there, listing what is.
+    """
     there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     if name not in there:
         raise InputError(f"device={name!r} is not there; this machine has: {', '.join(there)}")

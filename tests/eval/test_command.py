@@ -37,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "model": "tiny",
     "accel": "none",
     "checkpoint": None,
+    "init": "trained",
     "device": "cpu",
     "dtype": "float32",
     "threads": None,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
-from transformers.modeling_utils import AttentionInterface
+from transformers.modeling_utils import AttentionInterface, PreTrainedModel
 
 from vla.models.heads import dit
 
@@ -22,7 +22,7 @@ def use_training_operations(model: nn.Module) -> None:
     AttentionInterface.register(EXPLICIT, _transformers_attention)
     AttentionMaskInterface.register(EXPLICIT, eager_mask)
     for module in model.modules():
-        if hasattr(module, "set_attn_implementation"):
+        if isinstance(module, PreTrainedModel):
             module.set_attn_implementation(EXPLICIT)
         elif isinstance(module, dit.Attention):
             module.attend = explicit_attention

@@ -61,7 +61,7 @@ class Batches:
     def training(self, start: int, size: int, image_size: int) -> Batch:
         """The batch that begins at sample number `start` of the run, augmented."""
         positions = np.arange(start, start + size)
-        order = {epoch: self._epoch(epoch) for epoch in set(positions // len(self._frames))}
+        order = {epoch: self._epoch(int(epoch)) for epoch in set(positions // len(self._frames))}
         chosen = np.array([order[p // len(self._frames)][p % len(self._frames)] for p in positions])
         return self.of(chosen, image_size, np.random.default_rng((self._seed, 1, start)))
 
@@ -82,7 +82,7 @@ class Batches:
         )
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng((self._seed, 0, int(epoch))).permutation(self._frames)
+        return np.random.default_rng((self._seed, 0, epoch)).permutation(self._frames)
 
 
 def _shrink(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

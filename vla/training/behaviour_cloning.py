@@ -7,6 +7,7 @@ small ones. A step depends on the seed and its number alone, so a killed run con
 import copy
 import json
 import time
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -198,11 +199,14 @@ class Trainer:
         """
         path = self._out / "state.pt"
         if not path.exists():
+            self._forget_log_beyond(0)  # of a run that was killed before its first save
             return False
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        state = _read_state(path)
         if state["cloning"] != asdict(self.cloning):
             different = [key for key, value in asdict(self.cloning).items() if state["cloning"].get(key) != value]
             raise InputError(f"{path} was trained with other {different}; use the same options, or another out=")
+        if _shapes(state["learner"]) != _shapes(self._learner.state_dict()):
+            raise InputError(f"{path} holds a model of another shape; use the same options, or another out=")
         self.step = state["step"]
         self._learner.load_state_dict(state["learner"])
         self.average.load_state_dict(state["average"])
@@ -219,7 +223,10 @@ class Trainer:
         _copy_values(self._learner, self._worker)
         generator = _generator(self.cloning.seed, 2, self.step)
         action_loss, keypoint_loss = self._losses(batch, generator)
-        (action_loss + self.cloning.keypoint_weight * keypoint_loss).backward()
+        loss = action_loss + self.cloning.keypoint_weight * keypoint_loss
+        if not loss.isfinite():
+            raise FloatingPointError(f"the loss is {loss.item()} at step {self.step}; try lower learning rates")
+        loss.backward()
         _move_gradients(self._worker, self._learner)
         self._optimizer.step(rate)
         update_average(self.average, self._model, self.step, self.cloning.average_decay)
@@ -255,6 +262,16 @@ class Trainer:
         path = self._out / "train.jsonl"
         lines = path.read_text().splitlines()[:step] if path.exists() else []
         path.write_text("".join(line + "\n" for line in lines))
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is damaged; delete it to train again, or choose another out=")
+    return torch.load(path, weights_only=True)
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _generator(*key: int) -> torch.Generator:

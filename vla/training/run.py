@@ -1,6 +1,6 @@
 """Puts a training run together from options: dataset, processing, model, trainer, and the checkpoint at the end."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ def prepare(options: dict[str, Any]) -> Run:
     Raises:
         InputError: before any training, naming the option, file or field at fault.
     """
+    _check_counts(options)
     torch.set_num_threads(options["threads"])
     torch.manual_seed(options["seed"])
     out = _writable(Path(options["out"]))
@@ -129,11 +130,31 @@ def _prompts(
 
 
 def _cloning(options: dict[str, Any], image_size: int) -> Cloning:
-    phases = tuple(Phase(**phase) for phase in options["phases"])
+    phases = tuple(_phase(phase) for phase in options["phases"])
+    patch_size = options["model"]["patch_size"]
+    for phase in phases:
+        if image_size % phase.image_size or phase.image_size % patch_size:
+            raise InputError(
+                f"a phase's image_size must divide the model's {image_size} and be a multiple of its patch_size "
+                f"{patch_size}, got {phase.image_size}"
+            )
     if phases and phases[-1].image_size != image_size:
         raise InputError(f"the last phase must train on the model's {image_size} px, not {phases[-1].image_size}")
     keys = ("draws", "keypoint_weight", "average_decay", "checkpoint_minutes", "validate_every", "seed", "bf16")
     return Cloning(phases=phases, **{key: options[key] for key in keys})
+
+
+def _phase(values: dict[str, Any]) -> Phase:
+    known = {field.name for field in fields(Phase)}
+    if set(values) != known:
+        raise InputError(f"a phase has the keys {sorted(known)}, got {sorted(values)}")
+    return Phase(**values)
+
+
+def _check_counts(options: dict[str, Any]) -> None:
+    for name in ("threads", "validation_frames", "draws", "validate_every"):
+        if not isinstance(options[name], int) or options[name] < 1:
+            raise InputError(f"{name} must be a whole number of at least 1, got {options[name]!r}")
 
 
 def _writable(out: Path) -> Path:

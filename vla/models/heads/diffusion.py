@@ -115,7 +115,7 @@ class DiffusionHead(nn.Module):
 
 
 def squared_cosine_levels(train_steps: int) -> tuple[float, ...]:
-    """`squaredcos_cap_v2`: the share of the clean signal's variance at each timestep (Nichol and Dhariwal 2021, eq. 17)."""
+    """`squaredcos_cap_v2`: share of the clean signal's variance at each timestep (Nichol and Dhariwal 2021, eq. 17)."""
 
     def level(progress: float) -> float:
         return math.cos((progress + 0.008) / 1.008 * math.pi / 2) ** 2

@@ -5,6 +5,7 @@ adaptive layer norm and no cross-attention. Parameter names and arithmetic follo
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class TimestepEmbedder(nn.Module):
         exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
         angles = timesteps[:, None].float() * torch.exp(-math.log(MAX_PERIOD) * exponents)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1)  # (batch, 256)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))
 
 
 class Attention(nn.Module):
@@ -57,7 +58,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
-        self.attend = functional.scaled_dot_product_attention
+        self.attend: Callable[[Tensor, Tensor, Tensor], Tensor] = functional.scaled_dot_product_attention
 
     def forward(self, hidden: Tensor) -> Tensor:
         batch, tokens, width = hidden.shape
@@ -140,8 +141,9 @@ class DiT(nn.Module):
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.positional_embedding, std=width**-0.5)
         nn.init.normal_(self.z_embedder.uncondition, std=self.z_embedder.uncondition.shape[1] ** -0.5)
-        nn.init.normal_(self.t_embedder.mlp[0].weight, std=0.02)
-        nn.init.normal_(self.t_embedder.mlp[2].weight, std=0.02)
+        for module in self.t_embedder.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(self.final_layer.linear.weight)
 
     def embed(self, actions: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:

@@ -1,0 +1,77 @@
+"""What one profile measures: the keys of `configs/profile.yaml`, checked when built."""
+
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vla.api import InputError
+
+_NAMES = ("model", "init", "device", "dtype", "instruction", "out")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One profile.
+
+    Attributes:
+        accel: recipes to compare; the first is what the others' speedup refers to.
+        threads: of the processor; None for as many as torch chooses.
+        warm_up: answers of each recipe before measuring.
+        repeats: measured answers of each recipe.
+        out: folder of `profile.json`.
+
+    Raises:
+        InputError: naming the key, what came and what is allowed.
+    """
+
+    model: str
+    accel: tuple[str, ...]
+    checkpoint: str | None
+    init: str
+    device: str
+    dtype: str
+    threads: int | None
+    instruction: str
+    warm_up: int
+    repeats: int
+    out: str
+
+    @classmethod
+    def read(cls, config: dict[str, Any]) -> "Settings":
+        """Build from the values of the configuration file and the command line."""
+        allowed = [item.name for item in fields(cls)]
+        if unknown := sorted(set(config) - set(allowed)):
+            raise InputError(f"unknown key {', '.join(unknown)}; allowed: {', '.join(allowed)}")
+        accel, checkpoint = config["accel"], config["checkpoint"]
+        recipes = tuple(accel) if isinstance(accel, list) else (accel,)
+        return cls(**{**config, "accel": recipes, "checkpoint": None if checkpoint is None else str(checkpoint)})
+
+    def __post_init__(self) -> None:
+        for key in _NAMES:
+            if not isinstance(getattr(self, key), str):
+                raise InputError(f"{key} must be one name, got {getattr(self, key)!r}")
+        if not self.accel or not all(isinstance(recipe, str) for recipe in self.accel):
+            raise InputError(f"accel must name a recipe or list several, got {list(self.accel)!r}")
+        if repeated := sorted({recipe for recipe in self.accel if self.accel.count(recipe) > 1}):
+            raise InputError(f"accel names {', '.join(repeated)} more than once")
+        for key, least in (("warm_up", 1), ("repeats", 2), ("threads", 1)):
+            value = getattr(self, key)
+            if key == "threads" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{key} must be a whole number of at least {least}, got {value!r}")
+
+    def writable_out(self) -> Path:
+        """The folder, made if it is missing.
+
+        Raises:
+            InputError: if nothing can be written there.
+        """
+        folder = Path(self.out)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise InputError(f"out={folder} cannot be written: {error.strerror}; choose another folder") from error
+        return folder

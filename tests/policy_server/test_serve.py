@@ -1,0 +1,106 @@
+"""`cadence-serve` as a user and a robot meet it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from policy_server.__main__ import announce, main
+from policy_server.client import RemotePolicy
+from policy_server.server import PolicyServer
+from tests.policies import Digest
+from tests.vla.small import observation, save_small
+from vla.policy import load_policy
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_small(tmp_path_factory.mktemp("serve") / "checkpoint")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, checkpoint: Path) -> Iterator[Run]:
+    """Runs the command in this process on a small checkpoint; returns its exit status."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def command(*arguments: str) -> int:
+        monkeypatch.chdir(tmp_path)
+        free = "endpoint=tcp://127.0.0.1:0"
+        monkeypatch.setattr(sys, "argv", ["cadence-serve", f"checkpoint={checkpoint}", free, *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert isinstance(end.value.code, int)
+        return end.value.code
+
+    yield command
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_served_policy_acts_as_the_local_one_bit_for_bit_until_it_is_told_to_stop(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "endpoint.partial"  # a reader of this pipe sleeps until the server has written its endpoint
+    os.mkfifo(pipe)
+    arguments = [f"checkpoint={checkpoint}", "endpoint=tcp://127.0.0.1:0", f"announce={tmp_path / 'endpoint'}"]
+    command = [sys.executable, "-m", "policy_server", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        endpoint = pipe.read_text().strip()
+        with RemotePolicy(endpoint, timeout=30.0) as remote:
+            local = load_policy(checkpoint=checkpoint)
+            assert remote.spec == local.spec
+            for step in (0, 3):
+                seen = observation(seed=step, step=step)
+                served, expected = remote.infer(seen), local.infer(seen)
+                np.testing.assert_array_equal(served.actions, expected.actions)
+                assert {"encode", "prefill", "head", "total"} <= set(served.timing)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_the_endpoint_appears_in_one_move(tmp_path: Path) -> None:
+    path = tmp_path / "endpoint"
+    path.write_text("tcp://127.0.0.1:1\n")
+    announce(path, "tcp://127.0.0.1:2")
+    assert path.read_text() == "tcp://127.0.0.1:2\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_port_in_use_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with PolicyServer(Digest()) as other:
+        assert run(f"endpoint={other.endpoint}") == 2
+        assert f"cannot serve at {other.endpoint}: the port is in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "complaint"),
+    [
+        ("checkpoint=null model=huge", "unknown model 'huge'; allowed"),
+        ("checkpoint=/nowhere", "there is no checkpoint directory /nowhere"),
+        ("modle=tiny", "modle"),
+        ("+colour=red", "unknown key colour; allowed: model"),
+        ("accel=fastest", "unknown recipe accel='fastest'; allowed: none"),
+        ("accel=[none,unguided]", "accel must be one name"),
+        ("device=tpu", "device='tpu' is not there"),
+        ("dtype=int8", "dtype 'int8'; allowed"),
+        ("init=zeros", "init 'zeros'; allowed: trained, random"),
+        ("threads=0", "threads must be a whole number of at least 1, got 0"),
+        ("insecure=maybe", "insecure must be true or false"),
+        ("endpoint=5555", "endpoint must be one name, got 5555"),
+        ("endpoint=udp://somewhere", "tcp://host:port"),
+        ("endpoint=tcp://0.0.0.0:0", "insecure=true"),
+        ("announce=/dev/null/file", "cannot write announce=/dev/null/file"),
+    ],
+)
+def test_bad_input_is_refused(run: Run, capsys: pytest.CaptureFixture[str], argument: str, complaint: str) -> None:
+    assert run(*argument.split()) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert "Traceback" not in error

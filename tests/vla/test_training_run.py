@@ -1,0 +1,105 @@
+"""`prepare` puts a run together that ships a checkpoint, and refuses wrong options before training starts."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.vla.clones import NAMES, demonstrations
+from tests.vla.small import CAMERA
+from vla.api import InputError
+from vla.checkpoints import native
+from vla.training import run
+from vla.training.dataset import Demonstrations
+from vla.training.keypoints import KeypointHead
+
+PRESET = Path(__file__).parents[2] / "configs" / "train.yaml"
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Options of a tiny run on a dataset in memory; training options are those of the shipped preset."""
+    monkeypatch.setattr(Demonstrations, "open", lambda *_: demonstrations())
+    preset = yaml.safe_load(PRESET.read_text())
+    small = {"image_size": 32, "vision_width": 24, "vision_depth": 1, "vision_heads": 2, "language_width": 32}
+    small |= {"language_depth": 1, "language_heads": 2, "language_mlp_width": 48, "horizon": 4}
+    small |= {"head_width": 32, "head_depth": 1, "head_heads": 2}
+    phases = [{"image_size": 32, "samples": 16, "batch": 8, "learning_rate": 1e-3, "final_learning_rate": 0.0}]
+    changed = {"dataset": "memory", "out": str(tmp_path / "run"), "cameras": [CAMERA], "phases": phases, "threads": 1}
+    del preset["hydra"], preset["defaults"]
+    return preset | changed | {"model": preset["model"] | small}
+
+
+def test_a_run_ships_its_averaged_weights_and_options(options: dict[str, Any]) -> None:
+    ready = run.prepare(options)
+    ready.trainer.run(lambda _: None, lambda _: ready.export())
+    shipped = native.load(ready.checkpoint)
+    assert shipped.training == options | {"finished_steps": 2}
+    average = ready.trainer.average.state_dict()
+    assert all(torch.equal(average[name], tensor) for name, tensor in shipped.model.state_dict().items())
+    assert shipped.processing == ready.processing
+    assert run.prepare(options).trainer.step == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (["threads"], 0, "threads"),
+        (["validation_frames"], 0, "validation_frames"),
+        (["draws"], 1.5, "draws"),
+        (["average_decay"], 1.0, "average_decay"),
+        (["validation_fraction"], 1.0, "hold out 1.0"),
+        (["phases"], [], "phases"),
+        (["phases", 0, "image_size"], 24, "image_size"),
+        (["phases", 0, "image_size"], 16, "last phase"),
+        (["phases", 0, "samples"], 17, "multiple of batch"),
+        (["phases", 0, "speed"], 1, "speed"),
+        (["model", "image_size"], 64, "wants 64"),
+        (["model", "prediction"], "velocity", "velocity"),
+        (["model", "vision_heads"], 5, "vision_heads"),
+        (["model", "colour"], 1, "colour"),
+        (["model", "max_prompt"], 3, "at most 3"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(options: dict[str, Any], path: list[Any], value: Any, named: str) -> None:
+    wrong = copy.deepcopy(options)
+    inner = wrong
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(InputError, match=named):
+        run.prepare(wrong)
+
+
+def test_another_model_does_not_continue_a_run(options: dict[str, Any]) -> None:
+    run.prepare(options).trainer.save()
+    with pytest.raises(InputError, match="another shape"):
+        run.prepare(options | {"model": options["model"] | {"head_depth": 2}})
+
+
+def test_an_out_that_cannot_be_written_is_named(options: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to out="):
+        run.prepare(options | {"out": str(tmp_path / "file" / "run")})
+
+
+@pytest.mark.parametrize("names", [(), ("yaw_sin",), ("a_x", "a_z", "a_y"), ("yaw_sin", "a_x", "a_y", "a_z")])
+def test_key_points_in_another_order_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="key points"):
+        KeypointHead(names, torch.zeros(len(names)), 8)
+
+
+def test_key_points_at_their_usual_place_cost_nothing() -> None:
+    centre = torch.from_numpy(demonstrations().keypoints.mean(axis=0))
+    head = KeypointHead(NAMES, centre, 8)
+    torch.nn.init.zeros_(head.values.weight)
+    torch.nn.init.zeros_(head.values.bias)
+    usual = torch.cat([centre[:3], torch.zeros(2)]).expand(2, -1)
+    visual = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 4, 8)).astype(np.float32))
+    assert head.loss(visual, usual).item() == 0
+    further = usual + torch.tensor([0.1, 0.1, 0.1, 0, 0])
+    assert head.loss(visual, further).item() == pytest.approx(1, abs=1e-5)
