@@ -10,9 +10,10 @@ from vla.api import Quantity
 from vla.models.cogact import CogAct
 from vla.tokenizer import prompt_ids
 from vla.training.batches import Batches
-from vla.training.behaviour_cloning import Cloning, Phase, Trainer
+from vla.training.behaviour_cloning import Trainer
 from vla.training.dataset import Demonstrations
 from vla.training.keypoints import KeypointHead
+from vla.training.schedule import Cloning, Phase
 
 NAMES = ("source_x", "source_y", "source_z", "yaw_sin", "yaw_cos")
 PHASES = (Phase(16, 24, 4, 2e-3, 1e-3), Phase(32, 24, 8, 1e-3, 0.0))  # 6 steps, then 3

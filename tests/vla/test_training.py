@@ -15,8 +15,9 @@ from tests.vla.clones import PHASES, batches, cloning, demonstrations, trainer
 from tests.vla.small import small_model
 from vla.api import InputError
 from vla.training.attention import use_training_operations
-from vla.training.behaviour_cloning import WARMUP_STEPS, Phase, Trainer
+from vla.training.behaviour_cloning import Trainer
 from vla.training.optimizer import Optimizer, cosine
+from vla.training.schedule import WARMUP_STEPS, Phase
 
 
 class Killed(Exception):
@@ -67,6 +68,18 @@ def test_other_options_do_not_continue_a_run(tmp_path: Path) -> None:
     finish(trainer(tmp_path, cloning()))
     with pytest.raises(InputError, match="bf16"):
         trainer(tmp_path, cloning(bf16=False)).resume()
+
+
+def test_phases_may_change_until_they_begin(tmp_path: Path) -> None:
+    other_end = (PHASES[0], replace(PHASES[1], samples=8))
+    with pytest.raises(Killed):
+        trainer(tmp_path, cloning(minutes=0)).run(kill_after(4), lambda _: None)
+    assert trainer(tmp_path, cloning(other_end, minutes=0)).resume()
+    with pytest.raises(InputError, match="phases"):
+        trainer(tmp_path, cloning((replace(PHASES[0], batch=8), PHASES[1]), minutes=0)).resume()
+    finish(trainer(tmp_path, cloning(minutes=0)))
+    with pytest.raises(InputError, match="phases"):
+        trainer(tmp_path, cloning(other_end, minutes=0)).resume()
 
 
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:

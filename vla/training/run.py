@@ -15,9 +15,10 @@ from vla.models.cogact import CogAct, CogActConfig
 from vla.processing import Processing, Range
 from vla.tokenizer import BOS, COGNITION, PAD, PROMPT, build_tokenizer, prompt_ids
 from vla.training.batches import Batches
-from vla.training.behaviour_cloning import Cloning, Phase, Trainer
+from vla.training.behaviour_cloning import Trainer
 from vla.training.dataset import Demonstrations, Statistics
 from vla.training.keypoints import KeypointHead
+from vla.training.schedule import Cloning, Phase
 
 _IMAGE_MEAN, _IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _UNSCALED = "gripper"  # a command that is already -1 or 1
