@@ -38,7 +38,7 @@ def test_a_run_ships_its_averaged_weights_and_options(options: dict[str, Any]) -
     ready = run.prepare(options)
     ready.trainer.run(lambda _: None, lambda _: ready.export())
     shipped = native.load(ready.checkpoint)
-    assert shipped.training == options | {"finished_steps": 2}
+    assert shipped.training == {"options": options, "finished_steps": 2, "demonstrations": None}
     average = ready.trainer.average.state_dict()
     assert all(torch.equal(average[name], tensor) for name, tensor in shipped.model.state_dict().items())
     assert shipped.processing == ready.processing

@@ -31,6 +31,7 @@ def main(config: DictConfig) -> int:
                 console.print(f"step {losses['step']}: {text} validation error {losses['validation_error']:.4f}")
 
         run.trainer.run(on_step, lambda _: run.export())
+    run.export()
     console.print(f"checkpoint: {run.checkpoint}")
     return DONE
 

@@ -1,5 +1,6 @@
 """Puts a training run together from options: dataset, processing, model, trainer, and the checkpoint at the end."""
 
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,12 @@ class Run:
         return sum(parameter.numel() for parameter in self.trainer.average.parameters())
 
     def export(self) -> None:
-        """Write the averaged weights as a checkpoint."""
-        training = {**self.options, "finished_steps": self.trainer.step}
+        """Write the averaged weights as a checkpoint, with everything needed to make it again."""
+        training = {
+            "options": self.options,
+            "finished_steps": self.trainer.step,
+            "demonstrations": _collection(Path(self.options["dataset"])),
+        }
         native.save(self.checkpoint, self.trainer.average, self.processing, self.tokenizer, training)
 
 
@@ -81,6 +86,12 @@ def prepare(options: dict[str, Any]) -> Run:
     trainer = Trainer(model, keypoints, cloning, batches[0], (batches[1], held_out), out)
     trainer.resume()
     return Run(trainer, processing, tokenizer, options, out / "checkpoint", len(train_frames))
+
+
+def _collection(dataset: Path) -> dict[str, Any] | None:
+    """How the demonstrations were collected, if `cadence-collect` made them."""
+    record = dataset / "meta" / "collection.json"
+    return json.loads(record.read_text()) if record.exists() else None
 
 
 def processing_for(data: Demonstrations, image_size: int) -> Processing:
