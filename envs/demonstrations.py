@@ -117,7 +117,7 @@ class Demonstration:
 
 
 def start_seed(seed: int, attempt: int) -> int:
-    """Seed of an attempt's start: from 100000 on, so that no small evaluation seed is ever trained on."""
+    """Seed of an attempt's start: from 100000 on, so that no small seed that a person types is ever trained on."""
     return FIRST_SEED + SEEDS_PER_RUN * seed + attempt
 
 

@@ -9,7 +9,6 @@ import mujoco
 OBJECT_COLLISION = {"contype": 2, "conaffinity": 3}
 VISUAL_ONLY = {"contype": 0, "conaffinity": 0, "group": 1, "mass": 0.0}
 OBJECT_FRICTION = [0.5, 0.005, 0.0001]  # SIMPLER's objects: 0.5
-_FREE_DAMPING = 1e-4
 
 
 @dataclass(frozen=True)
