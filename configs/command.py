@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 CONFIGS = Path(__file__).parent
@@ -30,6 +30,7 @@ def command(config_name: str, usage_errors: tuple[type[Exception], ...]) -> Call
             def job(config: DictConfig) -> None:
                 nonlocal status
                 try:  # here, because Hydra prints a report of its own about what reaches it
+                    _check_keys(config, config_name)
                     status = max(status, run(config))
                 except (*usage_errors, OmegaConfBaseException) as error:
                     status = _refuse(error)
@@ -48,8 +49,16 @@ def command(config_name: str, usage_errors: tuple[type[Exception], ...]) -> Call
 
 
 def keys(config_name: str) -> list[str]:
-    """The keys a user may set on the command line."""
-    return sorted(map(str, OmegaConf.load(CONFIGS / f"{config_name}.yaml").keys() - {"defaults", "hydra"}))
+    """The keys a user may set on the command line, in the order of the file."""
+    known = OmegaConf.load(CONFIGS / f"{config_name}.yaml")
+    return [str(key) for key in known if key not in ("defaults", "hydra")]
+
+
+def _check_keys(config: DictConfig, config_name: str) -> None:
+    """Refuse keys that `+key=value` added and nobody would read."""
+    allowed = keys(config_name)
+    if unknown := sorted(set(map(str, config)) - set(allowed)):
+        raise ConfigKeyError(f"unknown key {', '.join(unknown)}; allowed: {', '.join(allowed)}")
 
 
 def _refuse(error: Exception | str) -> int:

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ GROUPS = ("all", "widowx", "google_robot")
 def main(config: DictConfig) -> int:
     """Collect, show progress, report what was kept and how fast."""
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    out, workers = Path(options.pop("out")), options.pop("workers")
+    out, workers = directory(options.pop("out")), options.pop("workers")
     options["tasks"] = resolve_tasks(options["tasks"])
-    request = Request(**{**options, "noise": Noise(**options["noise"])})
+    request = Request(**{**options, "noise": read_noise(options["noise"])})
     console = Console()
     try:
         _collect(request, out, workers, console)
@@ -35,12 +36,39 @@ def main(config: DictConfig) -> int:
     return DONE
 
 
+def directory(out: object) -> Path:
+    """The dataset's directory.
+
+    Raises:
+        EnvError: if it is not a path.
+    """
+    if not isinstance(out, str) or not out:
+        raise EnvError(f"out must be a directory, got {out!r}")
+    return Path(out)
+
+
+def read_noise(values: object) -> Noise:
+    """The noise from its group of keys.
+
+    Raises:
+        EnvError: naming what is missing or unknown.
+    """
+    allowed = [item.name for item in fields(Noise)]
+    if not isinstance(values, dict) or set(values) != set(allowed):
+        got = sorted(map(str, values)) if isinstance(values, dict) else repr(values)
+        raise EnvError(f"noise must have exactly the keys {', '.join(allowed)}; got {got}")
+    return Noise(**values)
+
+
 def resolve_tasks(tasks: str | list[str]) -> tuple[str, ...]:
     """Task names from a name, a list of names, or a group.
 
     Raises:
         UnknownNameError: for a name that is neither a task nor a group with tasks.
+        EnvError: for what is no name at all.
     """
+    if not isinstance(tasks, (str, list)) or not all(isinstance(name, str) for name in tasks):
+        raise EnvError(f"tasks must be a task name or a list of them, got {tasks!r}")
     wanted = [tasks] if isinstance(tasks, str) else tasks
     found: list[str] = []
     for name in wanted:

@@ -1,8 +1,8 @@
 """End-effector delta control: actions move a target pose, inverse kinematics turns it into joint targets.
 
-After SIMPLER's `arm_pd_ee_target_delta_pose_align2`: a new target is the previous *target* moved by (dp, dR) in the base
-frame. Accumulating on the target keeps a slow arm from losing commanded motion. The rotation turns the target about
-itself; SIMPLER turns it about the measured tool, which also moves a target that the tool has not reached yet.
+After SIMPLER's `arm_pd_ee_target_delta_pose_align2`: a new target is the previous *target* moved by (dp, dR) in the
+base frame. Accumulating on the target keeps a slow arm from losing commanded motion. The rotation turns the target
+about itself; SIMPLER turns it about the measured tool, which also moves a target that the tool has not reached yet.
 """
 
 import mujoco

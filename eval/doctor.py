@@ -4,12 +4,13 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,12 +18,9 @@ from eval.machine import machine
 
 FINE, BROKEN, CANNOT_INSTALL = 0, 1, 2
 DISTRIBUTION = "cadence-vla"
-PACKAGES_BY_EXTRA = {
-    "server": ("torch", "transformers", "tokenizers", "safetensors", "hydra-core"),
-    "sim": ("gymnasium", "mujoco"),
-    "data": ("pyarrow",),
-    "eval": ("scipy", "statsmodels", "matplotlib", "jinja2", "rich"),
-}
+EXTRAS = ("server", "sim", "data", "eval")
+PACKAGE_NAME = re.compile(r"[A-Za-z0-9._-]+")
+EXTRA_MARKER = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 GL_INSTALL_LINES = {
     "apt-get": "apt-get update && apt-get install -y --no-install-recommends libegl1 libgl1"
     " libegl-mesa0 libgl1-mesa-dri",
@@ -90,8 +88,9 @@ def examine() -> Iterator[Finding]:
     """Look at everything Cadence uses, cheapest first."""
     yield python_finding()
     yield machine_finding()
-    for extra, names in PACKAGES_BY_EXTRA.items():
-        yield packages_finding(extra, names)
+    packages = {extra: tuple(requirements(DISTRIBUTION, extra)) for extra in EXTRAS}
+    for extra in EXTRAS:
+        yield packages_finding(extra, packages)
     for subject, package, examine_part in PARTS:
         if is_installed(package):
             yield examine_part()
@@ -119,15 +118,31 @@ def machine_finding() -> Finding:
     return Finding("machine", f"{text}; OMP_NUM_THREADS {threads}")
 
 
-def packages_finding(extra: str, names: tuple[str, ...]) -> Finding:
-    """Look for the packages of one extra: all missing is a choice, some missing is broken."""
-    missing = [name for name in names if not is_installed(name)]
-    found = ", ".join(f"{name} {version(name)}" for name in names if name not in missing)
+def requirements(distribution: str, extra: str = "") -> Iterator[str]:
+    """Name what an installed distribution's metadata asks for: with this extra, or always."""
+    for requirement in requires(distribution) or []:
+        name, marker = PACKAGE_NAME.match(requirement), EXTRA_MARKER.search(requirement)
+        if name and (marker[1] if marker else "") == extra:
+            yield name[0].lower()
+
+
+def packages_finding(extra: str, packages: dict[str, tuple[str, ...]]) -> Finding:
+    """Look for the packages of one extra: none of its own is a choice, only some of all is broken.
+
+    Args:
+        extra: a key of `packages`.
+        packages: of every extra; what another one brings does not tell that this one was chosen.
+    """
+    found = [name for name in packages[extra] if is_installed(name)]
+    missing = [name for name in packages[extra] if name not in found]
+    listed = ", ".join(f"{name} {version(name)}" for name in found)
     if not missing:
-        return Finding(f"[{extra}]", found)
-    text = f"missing {', '.join(missing)}; found {found}" if found else "not installed"
+        return Finding(f"[{extra}]", listed)
+    others = {name for other, names in packages.items() if other != extra for name in names}
+    others |= {name for other in others if is_installed(other) for name in requirements(other)}
+    text = f"missing {', '.join(missing)}; found {listed}" if found else "not installed"
     remedy = f"pip install '{DISTRIBUTION}[{extra}]'  (in a clone: make setup)"
-    return Finding(f"[{extra}]", text, remedy, needed=bool(found))
+    return Finding(f"[{extra}]", text, remedy, needed=not others.issuperset(found))
 
 
 def is_installed(package: str) -> bool:
@@ -169,8 +184,9 @@ def rendering_finding() -> Finding:
 
 
 def gl_backend() -> str:
-    """Name the MuJoCo backend that renders without a screen here; empty where MuJoCo's own choice does."""
-    return os.environ.get("MUJOCO_GL") or ("egl" if sys.platform == "linux" else "")
+    """Name the MuJoCo backend that `envs` draws with here; empty where the choice is MuJoCo's own."""
+    headless = sys.platform == "linux" and "DISPLAY" not in os.environ
+    return os.environ.get("MUJOCO_GL", "egl" if headless else "")
 
 
 def render_once() -> tuple[str, str]:
@@ -179,7 +195,7 @@ def render_once() -> tuple[str, str]:
     Returns:
         The GL renderer's name and an error, one of them empty.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "PYOPENGL_PLATFORM"}
+    environment = dict(os.environ)
     if gl_backend():
         environment["MUJOCO_GL"] = gl_backend()
     command = [sys.executable, "-c", RENDER_ONE_IMAGE]

@@ -1,7 +1,9 @@
 """What one evaluation is: the keys of `configs/eval.yaml`, checked when built."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from eval.rollout import Episode
@@ -12,6 +14,8 @@ STARTS = ("grid", "random")
 GROUPS = ("widowx", "google_robot")
 POLICIES = ("served", "remote", "local", "expert", "random", "hold")
 SCRIPTED = POLICIES[3:]
+_NAMES = ("out", "model", "accel", "init", "device", "dtype")
+_OPTIONAL_NAMES = ("endpoint", "checkpoint")
 EXECUTE = 2  # default actions taken from each chunk
 RANDOM_EPISODES = 100  # default number of fresh starts: a 95% interval of +-10 points at worst
 
@@ -56,13 +60,18 @@ class Settings:
     @classmethod
     def read(cls, config: dict[str, Any]) -> "Settings":
         """Build from the values of the configuration file and the command line."""
-        allowed = [item.name for item in fields(cls)]
-        if unknown := sorted(set(config) - set(allowed)):
-            raise InputError(f"unknown key {', '.join(unknown)}; allowed: {', '.join(allowed)}")
         tasks = config["tasks"]
-        return cls(**{**config, "tasks": (tasks,) if isinstance(tasks, str) else tuple(tasks)})
+        return cls(**{**config, "tasks": tuple(tasks) if isinstance(tasks, list) else (tasks,)})
 
     def __post_init__(self) -> None:
+        if not all(isinstance(task, str) for task in self.tasks):
+            raise InputError(f"tasks must be a task name or a list of them, got {list(self.tasks)!r}")
+        for name in _NAMES:
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} must be one name, got {getattr(self, name)!r}")
+        for name in _OPTIONAL_NAMES:
+            if not isinstance(getattr(self, name), (str, NoneType)):
+                raise InputError(f"{name} must be one name or null, got {getattr(self, name)!r}")
         _one_of("policy", self.policy, POLICIES)
         _one_of("setting", self.setting, SETTINGS)
         _one_of("starts", self.starts, STARTS)
@@ -72,10 +81,9 @@ class Settings:
                 _whole(name, getattr(self, name), at_least=1)
         if not isinstance(self.video, bool):
             raise InputError(f"video must be true or false, got {self.video!r}")
-        if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)) or not self.timeout > 0:
+        seconds = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
+        if not seconds or not 0 < self.timeout < math.inf:
             raise InputError(f"timeout must be positive seconds, got {self.timeout!r}")
-        if not isinstance(self.accel, str):
-            raise InputError(f"accel must name one recipe, got {self.accel!r}")
         if self.endpoint and self.policy != "remote":
             raise InputError(f"endpoint={self.endpoint} needs policy=remote, got policy={self.policy}")
 
@@ -93,6 +101,10 @@ class Settings:
         """The keys that choose a model and how it runs."""
         names = ("model", "accel", "checkpoint", "init", "device", "dtype", "threads")
         return {name: getattr(self, name) for name in names}
+
+    def asked(self) -> dict[str, Any]:
+        """The keys that choose the policy; what is behind them is known only once it is open."""
+        return {**self.served(), "endpoint": self.endpoint}
 
     def identity(self) -> dict[str, Any]:
         """What every episode of one folder must share."""

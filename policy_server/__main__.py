@@ -17,7 +17,6 @@ from vla.api import InputError, Observation, Policy
 _WARM_UP_STEPS = 3
 _NAMES = ("model", "accel", "device", "dtype", "init", "endpoint")
 _OPTIONAL_NAMES = ("checkpoint", "announce")
-_KEYS = (*_NAMES, *_OPTIONAL_NAMES, "threads", "insecure")
 
 
 @command("serve", usage_errors=(InputError,))
@@ -40,8 +39,6 @@ def main(config: DictConfig) -> int:
 
 def _check_kinds(options: dict[str, Any]) -> None:
     """Refuse what a later line would stumble over: numbers for names, words for numbers."""
-    if unknown := sorted(set(options) - set(_KEYS)):
-        raise InputError(f"unknown key {', '.join(unknown)}; allowed: {', '.join(_KEYS)}")
     threads, insecure = options["threads"], options["insecure"]
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number of at least 1, got {threads!r}")

@@ -5,10 +5,10 @@ The layout is specified in `policy_server.wire`; every function here is pure.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from vla.api import ActionChunk, Camera, InputError, Observation, PolicySpec, Qu
 
 IMAGE = "image/"
 MAX_ERROR_TEXT = 4000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,18 +89,15 @@ def read_welcome(message: Message) -> tuple[PolicySpec, str]:
     body = _body(message, "spec", "spec_id")
     keys = ("cameras", "state", "actions", "horizon", "period", "model", "recipe", "checkpoint")
     plain = _keys("spec", body["spec"], *keys)
-    if not is_integer(plain["horizon"]) or plain["horizon"] < 1:
-        raise WireError(f"horizon must be a positive integer, got {plain['horizon']!r}")
-    spec = PolicySpec(
-        cameras=_cameras(plain["cameras"]),
-        state=_quantities("state", plain["state"]),
-        actions=_quantities("actions", plain["actions"]),
-        horizon=plain["horizon"],
-        period=_positive("period", plain["period"]),
-        model=_text("model", plain["model"]),
-        recipe=_text("recipe", plain["recipe"]),
-        checkpoint=_text("checkpoint", plain["checkpoint"]),
-    )
+    parts: dict[str, Any] = {
+        "cameras": _cameras(plain["cameras"]),
+        "state": _quantities("state", plain["state"]),
+        "actions": _quantities("actions", plain["actions"]),
+        "horizon": plain["horizon"],
+        "period": _positive("period", plain["period"]),
+        **{name: _text(name, plain[name]) for name in ("model", "recipe", "checkpoint")},
+    }
+    spec = _allowed(lambda: PolicySpec(**parts))
     return spec, _text("spec_id", body["spec_id"])
 
 
@@ -228,8 +226,17 @@ def _rows(name: str, value: object, *types: type) -> list[list[Any]]:
     return value  # pyright: ignore[reportReturnType]
 
 
+def _allowed(build: Callable[[], T]) -> T:
+    """What `build` makes, its refusal turned into one of the wire."""
+    try:
+        return build()
+    except InputError as error:
+        raise WireError(str(error)) from None
+
+
 def _cameras(value: object) -> tuple[Camera, ...]:
-    return tuple(Camera(*row) for row in _rows("cameras", value, str, int, int))
+    rows = _rows("cameras", value, str, int, int)
+    return _allowed(lambda: tuple(Camera(*row) for row in rows))
 
 
 def _quantities(name: str, value: object) -> tuple[Quantity, ...]:
@@ -241,7 +248,7 @@ def _embodiment_to_json(side: Embodiment | PolicySpec) -> dict[str, Any]:
         "cameras": [[camera.name, camera.height, camera.width] for camera in side.cameras],
         "state": [[quantity.name, quantity.unit] for quantity in side.state],
         "actions": [[quantity.name, quantity.unit] for quantity in side.actions],
-        "period": side.period,
+        "period": float(side.period),
     }
 
 

@@ -48,6 +48,7 @@ class PolicyServer:
         self._running: tuple[Request, Future[ActionChunk | None]] | None = None
         self._stopping = threading.Event()
         self._served = self._failed = 0
+        self._broken: BaseException | None = None
 
     def __enter__(self) -> "PolicyServer":
         """Bind and start to answer.
@@ -72,17 +73,25 @@ class PolicyServer:
         log.info("serving %s at %s", self._policy.spec.model, self.endpoint)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
         self.stop()
         self._io.join()
         self._worker.shutdown()
         self._context.term()
         self._bell.close()
         self._ear.close()
+        if self._broken is not None and raised is None:
+            raise self._broken
 
     def serve_forever(self) -> None:
-        """Wait, inside the context, until `stop()` is called and the running request is answered."""
+        """Wait, inside the context, until `stop()` is called and the running request is answered.
+
+        Raises:
+            BaseException: what ended the I/O thread, if it ended without `stop()`.
+        """
         self._io.join()
+        if self._broken is not None:
+            raise self._broken
 
     def stop(self) -> None:
         """Finish the running request, refuse the waiting ones; returns at once, safe in a signal handler."""
@@ -122,6 +131,9 @@ class PolicyServer:
                 self._turn()
             self._receive()
             self._refuse_waiting()
+        except BaseException as error:  # raised again in the thread that waits for this one
+            log.critical("the server broke: %s: %s", type(error).__name__, error)
+            self._broken = error
         finally:
             self._router.close()
 
@@ -141,9 +153,9 @@ class PolicyServer:
                 self._take(self._router.recv_multipart(zmq.NOBLOCK, copy=False), perf_counter())
 
     def _take(self, frames: list[zmq.Frame], arrived: float) -> None:
-        head = [frame.bytes for frame in frames[:MAX_ENVELOPE]]
-        size = head.index(b"") if b"" in head else 1  # without a delimiter only the sender is known
-        envelope, payload = head[:size], [frame.buffer for frame in frames[size + 1 :]]
+        # Only the envelope is copied; without a delimiter only the sender is known.
+        size = next((index for index, frame in enumerate(frames[:MAX_ENVELOPE]) if not len(frame)), 1)
+        envelope, payload = [frame.bytes for frame in frames[:size]], [frame.buffer for frame in frames[size + 1 :]]
         self._answer(envelope, None, lambda: self._handle(envelope, payload, arrived))
 
     def _handle(self, envelope: list[bytes], payload: list[memoryview], arrived: float) -> Message | None:

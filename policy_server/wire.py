@@ -9,10 +9,11 @@ server sends back every frame before the delimiter unchanged, so REQ with `ZMQ_R
     version      int     1. Compared before anything else is read; another number is refused with error type `version`.
     kind         str     hello | infer | reset | health | error
     session      str     one robot, one episode; at most 256 characters; "" where it has no meaning
-    seq          int     from 1, chosen by the client, greater in every message it sends; the reply echoes it
+    seq          int     from 1, echoed by the reply. A client makes it greater in every message, to tell late replies
+                         from the one it waits for. 0 only in an error reply to a message whose own could not be read
     deadline_ms  number  or null. The server refuses a request that waited longer than this, counted from its arrival
     codec        str     raw
-    timing       object  stage -> milliseconds; {} in requests
+    timing       object  stage -> milliseconds; {} in requests and in errors
     body         object  what this kind says, see below
     arrays       list    of [name, dtype, shape], one for each frame that follows, in order; names are unique
 
@@ -40,13 +41,13 @@ most 8 dimensions, 64 MiB for all frames together. Nothing on the wire names cod
                     malformed (not this protocol), version, spec, input (an observation the policy cannot use),
                     superseded (a newer observation of the same session came), expired (deadline_ms passed),
                     overloaded (too many requests wait), stopping, internal (the policy failed).
-                    seq is 0 when the request's own could not be read.
 
 **Order.** `hello` and `health` are answered at once, also while the policy runs. One `infer` per client and session
 waits at a time: a newer one takes its place and the older is answered with `superseded`.
 
-**Timing** of replies, beside the policy's own stages: `wire_decode`, `queue` (arrival to the policy's start), `server`
-(arrival to the reply's header); `RemotePolicy` adds `round_trip`.
+**Timing** of replies to `infer`, beside the policy's own stages, and to `reset`: `wire_decode` (arrival to the end of
+decoding), `queue` (from there to the policy's start) and `server` (arrival to the reply's header). Replies to `hello`
+and `health` have `server` alone, errors nothing. `RemotePolicy` adds `round_trip` to a chunk.
 """
 
 import json
@@ -110,7 +111,8 @@ class Message:
 
     def __post_init__(self) -> None:
         _require(self.kind in KINDS, f"kind must be one of {KINDS}, got {_show(self.kind)}")
-        _require(is_integer(self.seq), f"seq must be an integer from 0 to 2^63 - 1, got {_show(self.seq)}")
+        numbered = is_integer(self.seq) and (self.seq > 0 or self.kind == "error")
+        _require(numbered, f"seq must be an integer from 1 to 2^63 - 1, or 0 in an error, got {_show(self.seq)}")
         _require(is_name(self.session), f"session must be text of at most {MAX_NAME}, got {_show(self.session)}")
         deadline = self.deadline_ms
         allowed = deadline is None or (is_number(deadline) and deadline > 0)

@@ -1,12 +1,15 @@
 """The vocabulary everyone shares: what a robot sends, what a policy answers, and what both agreed on (numpy only)."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+LARGEST_INTEGER = 2**63 - 1
 
 
 class InputError(ValueError):
@@ -22,11 +25,11 @@ class Observation:
         instruction: what to do, in words.
         state: (S,) float32 robot state in the order of `PolicySpec.state`, or None.
         session: one robot, one episode; everything a policy remembers is kept per session.
-        step: control step within the episode, from 0.
-        time: [s] on the sender's monotonic clock.
+        step: control step within the episode, from 0; a numpy integer becomes an int.
+        time: [s] on the sender's monotonic clock; a numpy number becomes a float.
 
     Raises:
-        InputError: on a wrong dtype, shape or a value that is not finite.
+        InputError: on a wrong type, dtype, shape or a value that is not finite.
     """
 
     images: Mapping[str, NDArray[np.uint8]]
@@ -41,10 +44,10 @@ class Observation:
             _check_image(name, image)
         if self.state is not None:
             _check_finite("state", self.state, dimensions=1)
-        if not isinstance(self.instruction, str):
-            raise InputError(f"instruction must be text, got {type(self.instruction).__name__}")
-        if self.step < 0:
-            raise InputError(f"step counts from 0, got {self.step}")
+        _check_text("instruction", self.instruction)
+        _check_text("session", self.session)
+        object.__setattr__(self, "step", _integer("step", self.step, least=0))
+        object.__setattr__(self, "time", _number("time", self.time))
         object.__setattr__(self, "images", MappingProxyType(dict(self.images)))
 
 
@@ -58,7 +61,7 @@ class ActionChunk:
         timing: stage -> milliseconds spent on this answer.
 
     Raises:
-        InputError: on a wrong dtype, shape, a value that is not finite, or a period that is not positive.
+        InputError: on a wrong dtype, shape, a value that is not finite, or a period that is not positive and finite.
     """
 
     actions: NDArray[np.float32]
@@ -67,26 +70,43 @@ class ActionChunk:
 
     def __post_init__(self) -> None:
         _check_finite("actions", self.actions, dimensions=2)
-        if not self.period > 0:
-            raise InputError(f"period must be positive seconds, got {self.period}")
+        object.__setattr__(self, "period", _seconds("period", self.period))
         object.__setattr__(self, "timing", MappingProxyType(dict(self.timing)))
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One image a policy needs: its name and its size in pixels."""
+    """One image a policy needs: its name and its size in pixels.
+
+    Raises:
+        InputError: on a name that is not text, or a size that is not a whole number of at least 1.
+    """
 
     name: str
     height: int
     width: int
 
+    def __post_init__(self) -> None:
+        _check_text("a camera's name", self.name)
+        for side in ("height", "width"):
+            size = _integer(f"the {side} of camera {self.name!r}", getattr(self, side), least=1)
+            object.__setattr__(self, side, size)
+
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number of a state or an action: its name and its unit, for example `Quantity("dx", "m")`."""
+    """One number of a state or an action: its name and its unit, for example `Quantity("dx", "m")`.
+
+    Raises:
+        InputError: on a name or a unit that is not text.
+    """
 
     name: str
     unit: str
+
+    def __post_init__(self) -> None:
+        _check_text("a quantity's name", self.name)
+        _check_text(f"the unit of {self.name!r}", self.unit)
 
 
 @dataclass(frozen=True)
@@ -102,6 +122,9 @@ class PolicySpec:
         model: model name, for example `tiny`.
         recipe: acceleration recipe, for example `none`.
         checkpoint: hash of the weights, or "" for a policy without weights.
+
+    Raises:
+        InputError: on a name that comes twice, a horizon below 1, or a period that is not positive and finite.
     """
 
     cameras: tuple[Camera, ...]
@@ -112,6 +135,15 @@ class PolicySpec:
     model: str
     recipe: str = "none"
     checkpoint: str = ""
+
+    def __post_init__(self) -> None:
+        for part in ("cameras", "state", "actions"):
+            object.__setattr__(self, part, tuple(getattr(self, part)))
+            _check_unique(part, [item.name for item in getattr(self, part)])
+        for name in ("model", "recipe", "checkpoint"):
+            _check_text(name, getattr(self, name))
+        object.__setattr__(self, "horizon", _integer("horizon", self.horizon, least=1))
+        object.__setattr__(self, "period", _seconds("period", self.period))
 
     def check(self, observation: Observation) -> None:
         """Refuse an observation this policy cannot use.
@@ -149,6 +181,48 @@ class Policy(Protocol):
     def reset(self, session: str) -> None:
         """Forget everything remembered for this session."""
         ...
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text, got {type(value).__name__}")
+
+
+def _shown(value: object) -> str:
+    """A value for an error message, never long."""
+    return f"{value!r:.80}" if not isinstance(value, int) or abs(value) <= LARGEST_INTEGER else "one beyond 64 bits"
+
+
+def _check_unique(what: str, names: Iterable[str]) -> None:
+    listed = list(names)
+    if twice := sorted({name for name in listed if listed.count(name) > 1}):
+        raise InputError(f"names of {what} must be unique, got {', '.join(map(repr, twice))} more than once")
+
+
+def _integer(name: str, value: object, least: int) -> int:
+    """A plain int; True and False are none."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value <= LARGEST_INTEGER:
+        return int(value)
+    raise InputError(f"{name} must be a whole number of at least {least}, got {_shown(value)}")
+
+
+def _number(name: str, value: object) -> float:
+    """A plain, finite float; True and False are none."""
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise InputError(f"{name} must be a finite number, got {_shown(value)}")
+
+
+def _seconds(name: str, value: object) -> float:
+    seconds = _number(name, value)
+    if not seconds > 0:
+        raise InputError(f"{name} must be positive seconds, got {value!r}")
+    return seconds
 
 
 def _check_image(name: str, image: NDArray[np.uint8]) -> None:

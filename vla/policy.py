@@ -132,7 +132,7 @@ def load_policy(
 
     Args:
         model: a shipped model.
-        checkpoint: directory of another checkpoint, used instead of the shipped one.
+        checkpoint: directory of another checkpoint, used instead of the shipped one; its name becomes the model's.
         recipe: a file in `configs/recipes/`, or its values.
         device: `cpu` or `cuda`.
         dtype: a key of `DTYPES`.
@@ -149,7 +149,8 @@ def load_policy(
     directory = _directory(model, checkpoint)
     loaded = native.load(directory, weights=init == TRAINED)
     weights_hash = native.weights_hash(directory) if init == TRAINED else RANDOM
-    return VlaPolicy(loaded, chosen, model, weights_hash, place, DTYPES[dtype])
+    name = model if checkpoint is None else directory.resolve().name
+    return VlaPolicy(loaded, chosen, name, weights_hash, place, DTYPES[dtype])
 
 
 def noise_seed(session: str, step: int) -> int:

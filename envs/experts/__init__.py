@@ -1,5 +1,7 @@
 """Scripted experts: functions of the measured state that solve a task family with actions a policy could send."""
 
+import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -26,15 +28,13 @@ class Expert(Protocol):
 
 
 def make(env: "ManipulationEnv") -> Expert:
-    """The expert for an environment's task family.
+    """The expert for an environment's task family: `EXPERT` of the file named like the family's.
 
     Raises:
         EnvError: if nobody has written one.
     """
-    from envs.experts.put_on import PutOnExpert
-    from envs.tasks._put_on import PutOn
-
-    experts = {PutOn: PutOnExpert}
-    if type(env.task) not in experts:
-        raise EnvError(f"there is no expert for {env.task.name}; there are experts for {[t.__name__ for t in experts]}")
-    return experts[type(env.task)](env)
+    family = type(env.task).__module__.rpartition("._")[2]
+    families = [module.name for module in pkgutil.iter_modules(__path__)]
+    if family not in families:
+        raise EnvError(f"there is no expert for {env.task.name} ({family}); there are experts for {families}")
+    return importlib.import_module(f"{__name__}.{family}").EXPERT(env)

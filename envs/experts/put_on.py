@@ -104,11 +104,11 @@ class PutOnExpert:
                 grasp, yaw = self._grasp_pose()
                 return grasp, yaw, CLOSED
             case Phase.CARRY:
-                return self._carry_position(), self._held_yaw(), CLOSED
+                return self._carry_position(), self._tool_yaw(), CLOSED
             case Phase.RELEASE:
-                return position, self._held_yaw(), OPEN
+                return position, self._tool_yaw(), OPEN
             case Phase.RETREAT:
-                return np.array([*position[:2], self._table() + _RETREAT_HEIGHT]), self._held_yaw(), OPEN
+                return np.array([*position[:2], self._table() + _RETREAT_HEIGHT]), self._tool_yaw(), OPEN
 
     def _tool(self) -> tuple[Vector, Matrix]:
         return self._world.controller.tool_pose(self._world.data)
@@ -118,9 +118,6 @@ class PutOnExpert:
         _, rotation = self._tool()
         aligned = rotation @ self._top_down.T
         return float(np.arctan2(aligned[1, 0], aligned[0, 0]))
-
-    def _held_yaw(self) -> float:
-        return self._tool_yaw()
 
     def _table(self) -> float:
         """[m] height of the table in the base frame."""
@@ -186,6 +183,9 @@ class PutOnExpert:
     def _clear(self) -> bool:
         position, _ = self._tool()
         return float(position[2]) - self._table() > 0.08
+
+
+EXPERT = PutOnExpert
 
 
 def _about_vertical(yaw: float) -> Matrix:

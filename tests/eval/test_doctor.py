@@ -48,11 +48,45 @@ def test_a_base_install_is_fine_and_says_how_to_get_more(monkeypatch: pytest.Mon
     assert "pip install 'cadence-vla[sim]'" in "\n".join(map(doctor.line, findings))
 
 
+@pytest.mark.parametrize("display", [{}, {"DISPLAY": ":0"}, {"MUJOCO_GL": "osmesa"}, {"MUJOCO_GL": ""}])
+def test_it_draws_as_the_environments_do(monkeypatch: pytest.MonkeyPatch, display: dict[str, str]) -> None:
+    for name in ("DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in display.items():
+        monkeypatch.setenv(name, value)
+    ask = "import os, envs; print(os.environ.get('MUJOCO_GL', ''))"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert doctor.gl_backend() == done.stdout.strip()
+
+
+EXTRAS = {"sim": ("gymnasium", "mujoco"), "data": ("pyarrow", "rich"), "eval": ("jinja2", "rich"), "server": ("torch",)}
+
+
 def test_half_an_extra_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_installed(monkeypatch, {"gymnasium"})
-    finding = doctor.packages_finding("sim", ("gymnasium", "mujoco"))
+    finding = doctor.packages_finding("sim", EXTRAS)
     assert finding.is_broken
     assert "missing mujoco" in finding.text
+
+
+def test_what_another_extra_brings_does_not_make_one_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_installed(monkeypatch, {"torch", "jinja2", "pyarrow", "rich"})  # torch itself asks for jinja2
+    finding = doctor.packages_finding("eval", {**EXTRAS, "eval": (*EXTRAS["eval"], "scipy")})
+    assert finding.text.startswith("missing scipy; found jinja2")
+    assert "cadence-vla[eval]" in finding.remedy
+    assert not finding.is_broken
+
+
+def test_packages_are_read_from_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["numpy>=1.26", 'hydra-core>=1.3; extra == "data"', "PyYAML; extra == 'data'", 'torch; extra == "server"']
+    monkeypatch.setattr(doctor, "requires", lambda _: lines)
+    assert list(doctor.requirements("any", "data")) == ["hydra-core", "pyyaml"]
+    assert list(doctor.requirements("any")) == ["numpy"]
+
+
+@pytest.mark.parametrize("extra", doctor.EXTRAS)
+def test_every_extra_is_in_the_metadata(extra: str) -> None:
+    assert list(doctor.requirements(doctor.DISTRIBUTION, extra))
 
 
 def test_the_remedy_of_a_slow_machine_does_not_make_it_broken() -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -137,6 +138,7 @@ MALFORMED = {
     "no header": [b""],
     "a pickle": [b"", b"\x80\x04K*."],
     "a frame too few": [b"", *encode(infer(1))[:-1]],
+    "a message without a number": [b"", bytes(encode(Message("health", 1))[0]).replace(b'"seq":1', b'"seq":0')],
     "an unknown kind": [b"", b'{"version":1,"kind":"kill"}'],
     "no delimiter": [b"hello"],
     "an error": [b"", *encode(messages.failure("internal", "?"))],
@@ -179,12 +181,18 @@ def test_a_plain_req_socket_is_served(connect: Connect, digest_server: PolicySer
         assert messages.read_actions(reply, SPEC).actions.shape == (5, 3)
 
 
-def test_every_reply_carries_timing(plain: Raw) -> None:
+def test_answers_carry_timing(plain: Raw) -> None:
     replies = [plain.ask(infer(1)), plain.ask(Message("reset", 2, "a")), plain.ask(Message("health", 3))]
     assert list(replies[0].timing) == ["total", "wire_decode", "queue", "server"]
     assert list(replies[1].timing) == ["wire_decode", "queue", "server"]
     assert list(replies[2].timing) == ["server"]
     assert all(value >= 0 for reply in replies for value in reply.timing.values())
+    assert plain.ask(infer(4, instruction="refuse")).timing == {}
+
+
+def test_stages_do_not_overlap(plain: Raw) -> None:
+    timing = plain.ask(infer(1)).timing
+    assert timing["wire_decode"] + timing["queue"] <= timing["server"]
 
 
 def test_stop_finishes_the_running_request_and_refuses_the_waiting(gated: Gated, connect: Connect) -> None:
@@ -202,6 +210,42 @@ def test_stop_finishes_the_running_request_and_refuses_the_waiting(gated: Gated,
         gated.gate.release()
         assert first.receive().kind == "infer"
         stopped.result(timeout=20)
+
+
+class Breaking(PolicyServer):
+    """Its I/O thread ends with the first message."""
+
+    def _start_next(self) -> None:
+        raise MemoryError("no room")
+
+
+@pytest.mark.parametrize("wait", [PolicyServer.serve_forever, lambda server: server._io.join()])
+def test_what_breaks_the_server_reaches_its_owner(
+    connect: Connect, caplog: pytest.LogCaptureFixture, wait: Callable[[PolicyServer], None]
+) -> None:
+    def serve() -> None:
+        with Breaking(Digest()) as server:
+            connect(server.endpoint).send(infer(1))
+            wait(server)
+
+    with pytest.raises(MemoryError, match="no room"):
+        serve()
+    assert "the server broke: MemoryError" in caplog.text
+
+
+def test_only_the_envelope_of_a_message_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[int] = []
+
+    class Watched(zmq.Frame):
+        @property
+        def bytes(self) -> bytes:
+            copied.append(len(self))
+            return super().bytes
+
+    server = PolicyServer(Digest())
+    monkeypatch.setattr(server, "_answer", lambda *_: None)
+    server._take([Watched(frame) for frame in (b"peer", b"id", b"", b"header", b"image")], 0.0)
+    assert copied == [4, 2]
 
 
 def test_many_clients_at_once_all_get_their_own_answer(digest_server: PolicyServer) -> None:

@@ -127,7 +127,7 @@ ARRAYS = st.dictionaries(
 MESSAGES = st.builds(
     Message,
     kind=st.sampled_from(wire.KINDS),
-    seq=st.integers(0, wire.MAX_INTEGER),
+    seq=st.integers(1, wire.MAX_INTEGER),
     session=NAMES,
     deadline_ms=st.none() | st.floats(1e-3, 1e9),
     timing=st.dictionaries(NAMES, NUMBERS, max_size=3),
@@ -167,6 +167,7 @@ def frames_of(**changes: Any) -> list[wire.Frame]:
         ({"session": 5}, "session must be text"),
         ({"session": "x" * 257}, "session must be text"),
         ({"seq": -1}, "seq must be an integer"),
+        ({"seq": 0}, "seq must be an integer from 1 "),
         ({"seq": True}, "seq must be an integer"),
         ({"seq": 1.0}, "seq must be an integer"),
         ({"deadline_ms": 0}, "deadline_ms must be null or positive"),

@@ -59,8 +59,8 @@ def cloning(phases: tuple[Phase, ...] = PHASES, bf16: bool = True, minutes: floa
     return Cloning(phases, 2, 1.0, 0.9, minutes, 4, seed=3, bf16=bf16)
 
 
-def trainer(out: Path, how: Cloning) -> Trainer:
-    """A trainer that is the same at every call."""
+def trainer(out: Path, how: Cloning, dataset: str = "squares") -> Trainer:
+    """A trainer that is the same at every call; `dataset` is what it says its data is."""
     out.mkdir(exist_ok=True)
     data = demonstrations()
     with torch.random.fork_rng():
@@ -69,4 +69,5 @@ def trainer(out: Path, how: Cloning) -> Trainer:
         model = CogAct(config)
         keypoints = KeypointHead(NAMES, torch.from_numpy(data.keypoints.mean(axis=0)), config.language_width)
     training, held_out = np.arange(25), np.arange(25, 30)
-    return Trainer(model, keypoints, how, batches(data, training), (batches(data, held_out), held_out), out)
+    validation = (batches(data, held_out), held_out)
+    return Trainer(model, keypoints, how, batches(data, training), validation, out, {"dataset": dataset})

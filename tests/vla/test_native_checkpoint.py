@@ -61,6 +61,10 @@ def test_saving_again_replaces_everything_and_leaves_nothing_beside(checkpoint: 
     assert list(checkpoint.parent.iterdir()) == [checkpoint]
 
 
+def test_whoever_may_read_one_file_may_read_all(checkpoint: Path) -> None:
+    assert len({(checkpoint / name).stat().st_mode for name in FILES}) == 1
+
+
 def test_a_failed_save_leaves_the_old_checkpoint_whole(checkpoint: Path) -> None:
     before = native.weights_hash(checkpoint)
     with pytest.raises(TypeError):

@@ -33,7 +33,12 @@ def test_a_chunk_is_as_the_spec_promises(policy: VlaPolicy) -> None:
     chunk = policy.infer(observation())
     assert chunk.actions.shape == (policy.spec.horizon, len(policy.spec.actions)) == (4, 3)
     assert chunk.period == policy.spec.period == 0.2
-    assert (policy.spec.model, policy.spec.recipe, len(policy.spec.checkpoint)) == ("tiny", "none", 12)
+    assert (policy.spec.recipe, len(policy.spec.checkpoint)) == ("none", 12)
+
+
+def test_another_checkpoint_goes_by_its_directory_s_name(policy: VlaPolicy, checkpoint: Path) -> None:
+    assert policy.spec.model == "checkpoint"
+    assert load_policy(checkpoint=checkpoint / "." / ".." / checkpoint.name).spec.model == "checkpoint"
 
 
 def test_timing_changes_nothing(policy: VlaPolicy) -> None:

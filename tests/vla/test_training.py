@@ -1,6 +1,7 @@
 """Training: a killed run ends with the weights of an undisturbed one, and wrong options are named before it starts."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,12 @@ def finish(run: Trainer) -> dict[str, torch.Tensor]:
     return run.average.state_dict()
 
 
+def edit_state(out: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    state = torch.load(out / "state.pt", weights_only=True)
+    edit(state)
+    torch.save(state, out / "state.pt")
+
+
 def logged(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
 
@@ -68,6 +75,14 @@ def test_other_options_do_not_continue_a_run(tmp_path: Path) -> None:
     finish(trainer(tmp_path, cloning()))
     with pytest.raises(InputError, match="bf16"):
         trainer(tmp_path, cloning(bf16=False)).resume()
+    with pytest.raises(InputError, match="other dataset;"):
+        trainer(tmp_path, cloning(), dataset="circles").resume()
+
+
+def test_a_state_that_does_not_know_its_data_is_continued(tmp_path: Path) -> None:
+    finish(trainer(tmp_path, cloning()))
+    edit_state(tmp_path, lambda state: state.pop("identity"))
+    assert trainer(tmp_path, cloning(), dataset="circles").resume()
 
 
 def test_phases_may_change_until_they_begin(tmp_path: Path) -> None:
@@ -82,10 +97,49 @@ def test_phases_may_change_until_they_begin(tmp_path: Path) -> None:
         trainer(tmp_path, cloning(other_end, minutes=0)).resume()
 
 
-def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+def test_a_phase_that_has_begun_cannot_be_left_out(tmp_path: Path) -> None:
+    first, second = replace(PHASES[0], samples=8), PHASES[1]
+    with pytest.raises(Killed):
+        trainer(tmp_path, cloning((first, second), minutes=0)).run(kill_after(4), lambda _: None)
+    with pytest.raises(InputError, match="phases"):
+        trainer(tmp_path, cloning((first,), minutes=0)).resume()
+    assert trainer(tmp_path, cloning((first, second, second), minutes=0)).resume()
+
+
+def test_a_cut_state_is_named(tmp_path: Path) -> None:
     (tmp_path / "state.pt").write_bytes(b"half a file")
     with pytest.raises(InputError, match=r"state\.pt is damaged"):
         trainer(tmp_path, cloning()).resume()
+
+
+def test_a_foreign_archive_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "state.pt", "w") as archive:
+        archive.writestr("note", "hello")
+    with pytest.raises(InputError, match=r"state\.pt is damaged"):
+        trainer(tmp_path, cloning()).resume()
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda state: state.pop("step"), "step missing"),
+        (lambda state: state.update(learner=3), "learner missing or of a wrong kind"),
+        (lambda state: state["average"].popitem(), "Missing key|Error"),
+        (lambda state: state["optimizer"].pop(), "shorter"),
+    ],
+)
+def test_an_incomplete_state_is_named(tmp_path: Path, edit: Callable[[dict[str, Any]], object], named: str) -> None:
+    trainer(tmp_path, cloning()).save()
+    edit_state(tmp_path, edit)
+    with pytest.raises(InputError, match=rf"state\.pt is damaged.*({named})"):
+        trainer(tmp_path, cloning()).resume()
+
+
+def test_key_points_keep_their_precision_in_bfloat16(tmp_path: Path) -> None:
+    run = trainer(tmp_path, cloning(bf16=True))
+    centres = [module["keypoints"].centre for module in (run._learner, run._worker)]
+    assert torch.equal(*centres)  # type: ignore[arg-type]
+    assert centres[1].dtype == torch.float32
 
 
 def test_the_policy_imitates_what_it_was_shown(tmp_path: Path) -> None:
@@ -132,11 +186,20 @@ def test_every_parameter_has_one_optimizer() -> None:
     assert sorted(trained) == sorted(id(parameter) for parameter in model.parameters())
 
 
-def test_gradients_are_clipped_to_norm_one() -> None:
+@pytest.mark.parametrize(("scale", "expected"), [(1e6, 1.0), (1e-3, 1e-3 * 12**0.5)])
+def test_gradients_are_clipped_to_norm_one_over_all_parameters(scale: float, expected: float) -> None:
     layer = nn.Linear(3, 3)
-    (layer(torch.ones(1, 3)).sum() * 1e6).backward()
     optimizer = Optimizer([layer])
+    seen: list[torch.Tensor] = []
+
+    def remember(each: torch.optim.Optimizer, *_: Any) -> None:
+        seen.extend(parameter.grad.flatten() for group in each.param_groups for parameter in group["params"])
+
+    for each in optimizer._optimizers:
+        each.register_step_pre_hook(remember)
+    (layer(torch.ones(1, 3)).sum() * scale).backward()  # each of the 12 gradients is `scale`
     optimizer.step(0.0)
+    assert torch.cat(seen).norm().item() == pytest.approx(expected, rel=1e-5)
     assert all(parameter.grad is None for parameter in layer.parameters())
 
 
@@ -184,8 +247,17 @@ def test_cosine_goes_from_first_to_last() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"samples": 25}, {"batch": 0}, {"image_size": -16}, {"final_learning_rate": 1.0}],
+    [
+        {"samples": 25},
+        {"batch": 0},
+        {"image_size": -16},
+        {"final_learning_rate": 1.0},
+        {"batch": None},
+        {"samples": True},
+        {"learning_rate": "fast"},
+        {"learning_rate": float("nan")},
+    ],
 )
 def test_wrong_phases_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=next(iter(change))):
         replace(PHASES[0], **change)

@@ -1,6 +1,7 @@
 """`prepare` puts a run together that ships a checkpoint, and refuses wrong options before training starts."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,38 @@ def test_a_run_ships_its_averaged_weights_and_options(options: dict[str, Any]) -
     [
         (["threads"], 0, "threads"),
         (["validation_frames"], 0, "validation_frames"),
+        (["threads"], True, "threads"),
         (["draws"], 1.5, "draws"),
+        (["draws"], True, "draws"),
+        (["seed"], "x", "seed"),
+        (["seed"], -1, "seed"),
+        (["bf16"], "maybe", "bf16"),
+        (["keypoint_weight"], "x", "keypoint_weight"),
+        (["keypoint_weight"], -1, "keypoint_weight"),
+        (["average_decay"], "x", "average_decay"),
+        (["checkpoint_minutes"], None, "checkpoint_minutes"),
+        (["validate_every"], 0, "validate_every"),
+        (["dataset"], None, "dataset"),
+        (["out"], 5, "out"),
+        (["cameras"], None, "cameras"),
+        (["cameras"], [], "cameras"),
+        (["cameras"], [1], "cameras"),
         (["average_decay"], 1.0, "average_decay"),
-        (["validation_fraction"], 1.0, "hold out 1.0"),
+        (["validation_fraction"], 1.0, r"validation_fraction .* 1\.0"),
+        (["validation_fraction"], 0, "validation_fraction must be above 0"),
+        (["validation_fraction"], "x", "validation_fraction"),
         (["phases"], [], "phases"),
+        (["phases"], 3, "phases"),
+        (["phases", 0], 3, "a phase"),
+        (["phases", 0, "batch"], None, "batch"),
+        (["model"], None, "model"),
+        (["model", "horizon"], None, "horizon"),
+        (["model", "patch_size"], 0, "patch_size"),
         (["phases", 0, "image_size"], 24, "image_size"),
         (["phases", 0, "image_size"], 16, "last phase"),
         (["phases", 0, "samples"], 17, "multiple of batch"),
         (["phases", 0, "speed"], 1, "speed"),
-        (["model", "image_size"], 64, "wants 64"),
+        (["model", "image_size"], 64, "64 px"),
         (["model", "prediction"], "velocity", "velocity"),
         (["model", "vision_heads"], 5, "vision_heads"),
         (["model", "colour"], 1, "colour"),
@@ -75,10 +99,63 @@ def test_wrong_options_are_refused_by_name(options: dict[str, Any], path: list[A
         run.prepare(wrong)
 
 
-def test_another_model_does_not_continue_a_run(options: dict[str, Any]) -> None:
+def test_a_model_for_other_images_is_refused(options: dict[str, Any]) -> None:
+    phases = [phase | {"image_size": 64} for phase in options["phases"]]
+    with pytest.raises(InputError, match="wants 64"):
+        run.prepare(options | {"model": options["model"] | {"image_size": 64}, "phases": phases})
+
+
+def test_an_option_that_is_missing_is_named(options: dict[str, Any]) -> None:
+    del options["seed"]
+    with pytest.raises(InputError, match="missing: seed"):
+        run.prepare(options)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"head_depth": 2}, {"prediction": "epsilon"}, {"vision_heads": 3}, {"train_steps": 50}, {"max_prompt": 31}],
+)
+def test_another_model_does_not_continue_a_run(options: dict[str, Any], change: dict[str, Any]) -> None:
     run.prepare(options).trainer.save()
-    with pytest.raises(InputError, match="another shape"):
-        run.prepare(options | {"model": options["model"] | {"head_depth": 2}})
+    with pytest.raises(InputError, match=rf"other model\.{next(iter(change))};"):
+        run.prepare(options | {"model": options["model"] | change})
+
+
+def test_other_data_do_not_continue_a_run(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    run.prepare(options).trainer.save()
+    with pytest.raises(InputError, match="other validation_fraction;"):
+        run.prepare(options | {"validation_fraction": 0.5})
+    monkeypatch.setattr(Demonstrations, "open", lambda *_: demonstrations(seed=1))
+    with pytest.raises(InputError, match="other dataset,"):
+        run.prepare(options)
+
+
+def test_a_moved_dataset_continues_a_run(options: dict[str, Any]) -> None:
+    run.prepare(options).trainer.save()
+    options["dataset"] = "elsewhere"
+    run.prepare(options | {"threads": 2, "validation_frames": 3})
+
+
+@pytest.mark.parametrize(("wanted", "measured"), [(1, 1), (3, 3), (4, 4), (5, 5), (384, 5)])
+def test_validation_measures_the_frames_asked_for(options: dict[str, Any], wanted: int, measured: int) -> None:
+    ready = run.prepare(options | {"validation_frames": wanted})
+    frames = ready.trainer._validation_frames
+    assert len(set(frames.tolist())) == len(frames) == measured
+
+
+def test_the_fingerprint_changes_with_every_part_of_the_data() -> None:
+    data = demonstrations()
+    images = {name: view.copy() for name, view in data.views.items()}
+    images[CAMERA][0] += 1
+    changed = [
+        replace(data, views=images),
+        replace(data, actions=data.actions + 1),
+        replace(data, states=data.states + 1),
+        replace(data, keypoints=data.keypoints + 1),
+        replace(data, instructions=["wait"]),
+    ]
+    assert data.fingerprint() == demonstrations().fingerprint()
+    assert len({each.fingerprint() for each in (data, *changed)}) == 6
 
 
 def test_an_out_that_cannot_be_written_is_named(options: dict[str, Any], tmp_path: Path) -> None:

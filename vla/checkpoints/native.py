@@ -7,6 +7,7 @@ comes from a fixed table by `model_type`; nothing in a checkpoint is ever import
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ def save(
         _write_json(complete / PROCESSING, processing.to_dict())
         tokenizer.save(str(complete / TOKENIZER))
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, complete / WEIGHTS)
+        shutil.copymode(complete / CONFIG, complete / WEIGHTS)  # safetensors lets only the owner read
         if directory.exists():
             os.replace(directory, replaced)
         os.replace(complete, directory)

@@ -7,7 +7,6 @@ small ones. A step depends on the seed and its number alone, so a killed run con
 import copy
 import json
 import time
-import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from vla.training.batches import Batch, Batches
 from vla.training.keypoints import KeypointHead
 from vla.training.optimizer import Optimizer, update_average
 from vla.training.schedule import Cloning
+from vla.training.state import damaged, differing, read_state, write_state
 
 _VALIDATION_STEPS = 10  # of DDIM
 
@@ -39,6 +39,7 @@ class Trainer:
         training: batches to learn from.
         validation: (batches, frames) to measure on.
         out: directory of the run.
+        identity: plain values of all else that a continued run must share with its past.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Trainer:
         training: Batches,
         validation: tuple[Batches, np.ndarray],
         out: Path,
+        identity: dict[str, Any],
     ) -> None:
         self.cloning = cloning
         self.step = 0
@@ -57,11 +59,14 @@ class Trainer:
         self._worker = copy.deepcopy(self._learner)  # the copy that computes gradients, maybe in bfloat16
         if cloning.bf16:
             self._worker.bfloat16()
+            if keypoints:  # places are labels, not activations
+                self._worker["keypoints"].centre = keypoints.centre.clone()
         use_training_operations(self._worker)
         self._optimizer = Optimizer([self._learner])
         self._training = training
         self._validation, self._validation_frames = validation
         self._out = out
+        self._identity = identity
 
     def run(self, on_step: Callable[[dict[str, float]], None], on_save: Callable[["Trainer"], None]) -> None:
         """Train to the end.
@@ -105,38 +110,43 @@ class Trainer:
         return float(torch.cat(errors).mean())
 
     def save(self) -> None:
-        """Write the state; a kill while writing leaves the previous state whole."""
+        """Write the state."""
         state = {
             "step": self.step,
             "cloning": asdict(self.cloning),
+            "identity": self._identity,
             "learner": self._learner.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
-        partial = self._out / "state.pt.partial"
-        torch.save(state, partial)
-        partial.replace(self._out / "state.pt")
+        write_state(self._out / "state.pt", state)
 
     def resume(self) -> bool:
         """Continue from `out/state.pt` if there is one; phases that have not begun may have changed.
 
         Raises:
-            InputError: if that run was trained in another way.
+            InputError: if that run was trained in another way or on other data, or its state is damaged.
         """
         path = self._out / "state.pt"
         if not path.exists():
             self._forget_log_beyond(0)  # of a run that was killed before its first save
             return False
-        state = _read_state(path)
+        state = read_state(path)
         different = self.cloning.differences(state["cloning"], state["step"])
+        different += differing(self._identity, state.get("identity", self._identity))  # a state may not know
         if different:
-            raise InputError(f"{path} was trained with other {different}; use the same options, or another out=")
+            raise InputError(
+                f"{path} was trained with other {', '.join(different)}; use the same options, or another out="
+            )
         if _shapes(state["learner"]) != _shapes(self._learner.state_dict()):
             raise InputError(f"{path} holds a model of another shape; use the same options, or another out=")
+        try:
+            self._learner.load_state_dict(state["learner"])
+            self.average.load_state_dict(state["average"])
+            self._optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise damaged(path, str(error).partition("\n")[0]) from error
         self.step = state["step"]
-        self._learner.load_state_dict(state["learner"])
-        self.average.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
         self._forget_log_beyond(self.step)
         return True
 
@@ -188,12 +198,6 @@ class Trainer:
         path = self._out / "train.jsonl"
         lines = path.read_text().splitlines()[:step] if path.exists() else []
         path.write_text("".join(line + "\n" for line in lines))
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is damaged; delete it to train again, or choose another out=")
-    return torch.load(path, weights_only=True)
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:

@@ -1,5 +1,6 @@
 """Reads demonstrations from a LeRobotDataset v3.0 directory, every image decoded once into a memory-mapped cache."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from vla.training.video_cache import open_images
 
 STATE, ACTION, KEYPOINTS = "observation.state", "action", "observation.environment_state"
 IMAGES = "observation.images."
+_IMAGES_IN_FINGERPRINT = 64
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,17 @@ class Demonstrations:
     @property
     def action_statistics(self) -> Statistics:
         return Statistics.of(self.actions)
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with the frames; of many images, 64 spread over all are read."""
+        digest = hashlib.sha256(repr(self.instructions).encode())
+        for table in (self.states, self.actions, self.keypoints, self.episode_ends, self.task_index):
+            digest.update(repr(table.shape).encode() + np.ascontiguousarray(table).tobytes())
+        for name, view in self.views.items():
+            digest.update(name.encode())
+            for row in range(0, len(view), -(-len(view) // _IMAGES_IN_FINGERPRINT)):
+                digest.update(np.ascontiguousarray(view[row]).tobytes())
+        return digest.hexdigest()[:16]
 
     def chunk(self, frames: NDArray[np.integer]) -> NDArray[np.float32]:
         """What the expert did from each frame on; after the episode's end: no motion, gripper open.

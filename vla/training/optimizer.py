@@ -13,8 +13,9 @@ _NOT_MATRICES = ("embed", "positional", "final_layer", "x_embedder", "t_embedder
 class Optimizer:
     """Steps both optimisers with one learning rate.
 
-    Muon orthogonalises the update of a matrix; on these models it needs about a third of AdamW's samples. It suits
-    matrices between hidden layers; embeddings, input and output maps, biases and norms stay with AdamW.
+    Muon orthogonalises the update of a matrix; on these models it needs about a third of AdamW's samples. It trains
+    every matrix of the blocks, the projections into the language model, the state's included, and the key-point maps.
+    Embeddings, the diffusion head's own input and output maps, biases and norms stay with AdamW.
 
     Args:
         modules: whose parameters to train.

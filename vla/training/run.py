@@ -5,8 +5,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -17,11 +19,14 @@ from vla.processing import Processing, Range
 from vla.tokenizer import BOS, COGNITION, PAD, PROMPT, build_tokenizer, prompt_ids
 from vla.training.batches import Batches
 from vla.training.behaviour_cloning import Trainer
+from vla.training.checks import require_kind, require_number, require_texts, require_whole
 from vla.training.dataset import Demonstrations, Statistics
 from vla.training.keypoints import KeypointHead
 from vla.training.schedule import Cloning, Phase
 
 _IMAGE_MEAN, _IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+_CLONING = ("draws", "keypoint_weight", "average_decay", "checkpoint_minutes", "validate_every", "seed", "bf16")
+_OTHERS = ("dataset", "out", "cameras", "validation_fraction", "validation_frames", "threads", "phases", "model")
 _UNSCALED = "gripper"  # a command that is already -1 or 1
 
 
@@ -64,28 +69,44 @@ def prepare(options: dict[str, Any]) -> Run:
     Raises:
         InputError: before any training, naming the option, file or field at fault.
     """
-    _check_counts(options)
+    _check_kinds(options)
+    horizon, image_size = options["model"]["horizon"], options["model"]["image_size"]
+    cloning = _cloning(options, image_size)
     torch.set_num_threads(options["threads"])
     torch.manual_seed(options["seed"])
     out = _writable(Path(options["out"]))
-    horizon, image_size = options["model"]["horizon"], options["model"]["image_size"]
     data = Demonstrations.open(options["dataset"], options["cameras"], horizon)
     processing = processing_for(data, image_size)
     tokenizer = build_tokenizer()
     model = CogAct(_model_config(options["model"], data, tokenizer))
     prompts = _prompts(data, processing, tokenizer, model.config)
     train_frames, held_out = data.split(options["validation_fraction"], options["seed"])
-    held_out = held_out[:: max(1, len(held_out) // options["validation_frames"])]
-    cloning = _cloning(options, image_size)
+    held_out = _spread(held_out, options["validation_frames"])
     keypoints = None
     if options["keypoint_weight"] > 0:
         names = tuple(quantity.name for quantity in data.keypoint_quantities)
         centre = torch.from_numpy(Statistics.of(data.keypoints).mean)
         keypoints = KeypointHead(names, centre, model.config.language_width)
     batches = [Batches(data, frames, processing, prompts, options["seed"]) for frames in (train_frames, held_out)]
-    trainer = Trainer(model, keypoints, cloning, batches[0], (batches[1], held_out), out)
+    identity = _identity(data, options["validation_fraction"], model.config, processing)
+    trainer = Trainer(model, keypoints, cloning, batches[0], (batches[1], held_out), out, identity)
     trainer.resume()
     return Run(trainer, processing, tokenizer, options, out / "checkpoint", len(train_frames))
+
+
+def _identity(
+    data: Demonstrations, validation_fraction: float, config: CogActConfig, processing: Processing
+) -> dict[str, Any]:
+    """What decides the weights besides how they are trained, by the names of the options as far as there are any."""
+    decided = {"dataset": data.fingerprint(), "validation_fraction": validation_fraction}
+    decided |= {f"model.{key}": value for key, value in config.to_dict().items()}
+    return decided | {f"processing.{key}": value for key, value in processing.to_dict().items()}
+
+
+def _spread(frames: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` of the frames, evenly spread."""
+    count = min(count, len(frames))
+    return frames[np.arange(count) * len(frames) // count]
 
 
 def _collection(dataset: Path) -> dict[str, Any] | None:
@@ -152,21 +173,34 @@ def _cloning(options: dict[str, Any], image_size: int) -> Cloning:
             )
     if phases and phases[-1].image_size != image_size:
         raise InputError(f"the last phase must train on the model's {image_size} px, not {phases[-1].image_size}")
-    keys = ("draws", "keypoint_weight", "average_decay", "checkpoint_minutes", "validate_every", "seed", "bf16")
-    return Cloning(phases=phases, **{key: options[key] for key in keys})
+    return Cloning(phases=phases, **{key: options[key] for key in _CLONING})
 
 
-def _phase(values: dict[str, Any]) -> Phase:
+def _phase(values: Any) -> Phase:
+    require_kind("a phase", values, dict, "a group of options")
     known = {field.name for field in fields(Phase)}
     if set(values) != known:
         raise InputError(f"a phase has the keys {sorted(known)}, got {sorted(values)}")
     return Phase(**values)
 
 
-def _check_counts(options: dict[str, Any]) -> None:
-    for name in ("threads", "validation_frames", "draws", "validate_every"):
-        if not isinstance(options[name], int) or options[name] < 1:
-            raise InputError(f"{name} must be a whole number of at least 1, got {options[name]!r}")
+def _check_kinds(options: dict[str, Any]) -> None:
+    """Refuse what would be a traceback later; the schedule and the model's config check what is theirs."""
+    missing = sorted({*_CLONING, *_OTHERS} - set(options))
+    if missing:
+        raise InputError(f"these options are missing: {', '.join(missing)}")
+    for name in ("dataset", "out"):
+        require_kind(name, options[name], str, "a directory")
+    require_texts("cameras", options["cameras"])
+    for name in ("threads", "validation_frames"):
+        require_whole(name, options[name], 1)
+    require_number("validation_fraction", options["validation_fraction"], below=1)
+    if options["validation_fraction"] == 0:
+        raise InputError("validation_fraction must be above 0: at least one episode is held out to measure on")
+    require_kind("phases", options["phases"], list, "a list of phases")
+    require_kind("model", options["model"], dict, "a group of options")
+    for name in ("horizon", "image_size", "patch_size"):
+        require_whole(f"model.{name}", options["model"].get(name), 1)
 
 
 def _writable(out: Path) -> Path:

@@ -1,12 +1,14 @@
 """How to train: phases of growing image size, learning rates, and what a continued run must share with its past."""
 
-import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
 
 from vla.api import InputError
+from vla.training.checks import require_kind, require_number, require_whole
 from vla.training.optimizer import cosine
+from vla.training.state import differing
 
 WARMUP_STEPS = 100
 
@@ -29,10 +31,14 @@ class Phase:
     final_learning_rate: float
 
     def __post_init__(self) -> None:
-        if min(self.image_size, self.samples, self.batch) < 1 or self.samples % self.batch:
-            raise InputError(f"image_size, samples and batch must be positive and samples a multiple of batch: {self}")
-        if not 0 <= self.final_learning_rate <= self.learning_rate:
-            raise InputError(f"learning rates must fall from learning_rate to final_learning_rate >= 0: {self}")
+        for name in ("image_size", "samples", "batch"):
+            require_whole(f"a phase's {name}", getattr(self, name), 1)
+        for name in ("learning_rate", "final_learning_rate"):
+            require_number(f"a phase's {name}", getattr(self, name))
+        if self.samples % self.batch:
+            raise InputError(f"a phase's samples must be a multiple of batch, got {self}")
+        if self.final_learning_rate > self.learning_rate:
+            raise InputError(f"a phase's learning rate must fall from learning_rate to final_learning_rate, got {self}")
 
     @property
     def steps(self) -> int:
@@ -64,8 +70,14 @@ class Cloning:
     bf16: bool
 
     def __post_init__(self) -> None:
-        if not self.phases or self.draws < 1 or self.validate_every < 1 or not 0 <= self.average_decay < 1:
-            raise InputError(f"needs phases, draws >= 1, validate_every >= 1 and average_decay in [0, 1): {self}")
+        if not self.phases:
+            raise InputError("phases must not be empty")
+        for name, least in (("draws", 1), ("validate_every", 1), ("seed", 0)):
+            require_whole(name, getattr(self, name), least)
+        require_number("keypoint_weight", self.keypoint_weight)
+        require_number("average_decay", self.average_decay, below=1)
+        require_number("checkpoint_minutes", self.checkpoint_minutes)
+        require_kind("bf16", self.bf16, bool, "true or false")
 
     @property
     def steps(self) -> int:
@@ -85,12 +97,16 @@ class Cloning:
         raise InputError(f"step {step} is beyond the {self.steps} steps of this run")
 
     def differences(self, saved: dict[str, Any], step: int) -> list[str]:
-        """Options of a saved run that made its first `step` steps and are other than these."""
-        begun = next(i for i, first in enumerate(self._starts()) if first >= step)
-        mine = asdict(self) | {"phases": asdict(self)["phases"][:begun]}
-        theirs = saved | {"phases": saved.get("phases", ())[:begun]}
-        return [key for key, value in mine.items() if theirs.get(key) != value]
+        """Options of a saved run that made its first `step` steps and are other than these.
 
-    def _starts(self) -> list[float]:
-        """First step of each phase, and an end that is never reached."""
-        return [0, *accumulate(phase.steps for phase in self.phases[:-1]), math.inf]
+        Phases count if they have begun, on either side.
+        """
+        mine, theirs = asdict(self), {"phases": ()} | saved
+        begun = max(_begun(options["phases"], step) for options in (mine, theirs))
+        return differing(*(options | {"phases": options["phases"][:begun]} for options in (mine, theirs)))
+
+
+def _begun(phases: Sequence[Mapping[str, Any]], step: int) -> int:
+    """How many of the phases, as dictionaries, begin before `step`."""
+    ends = accumulate(phase["samples"] // phase["batch"] for phase in phases)
+    return sum(first < step for first in [0, *ends][: len(phases)])
