@@ -16,10 +16,12 @@ from eval.served import ServerError
 from eval.settings import Settings, plan
 from vla.api import InputError
 
+ASKED, RENDERER = "asked", "gl_renderer"  # notes in run.json
+
 
 @command("eval", usage_errors=(InputError, EnvError))
 def main(config: DictConfig) -> int:
-    """Evaluate; exit status 1 if an episode ended in an error or a timeout."""
+    """Evaluate; exit status 1 if an episode asked for ended in an error or a timeout."""
     values: Any = OmegaConf.to_container(config, resolve=True)
     settings = Settings.read(values)
     if sys.platform == "linux" and "DISPLAY" not in os.environ:
@@ -27,7 +29,7 @@ def main(config: DictConfig) -> int:
     console = Console()
     try:
         return evaluate(settings, console)
-    except ServerError as error:
+    except (ServerError, OSError) as error:  # OSError: results cannot be stored, on a full disk for example
         print(f"error: {error}", file=sys.stderr)
         return FAILED
 
@@ -42,20 +44,24 @@ def evaluate(settings: Settings, console: Console) -> int:
     episodes = plan(settings, task_names(), grid_size)
     with RunFolder(Path(settings.out)) as folder:
         folder.claim(settings.identity())
-        with open_source(settings) as source:
-            folder.sign({**settings.identity(), **identity(source)})
-            videos = folder.path / VIDEOS if settings.video else None
-            todo = pending(episodes, folder.records)
-            console.print(f"{len(todo)} of {len(episodes)} episodes to run, results in {folder.path}", markup=False)
-            with Evaluation(source, make_world, settings.rows, videos) as evaluation:
-                evaluation.enter(episodes[0].task)
-                if todo:
-                    with progress(console, len(todo)) as watch:
-                        evaluation.run(todo, folder, watch)
-        return report(folder, evaluation.renderer, console)
+        todo, asked = pending(episodes, folder.records), settings.asked()
+        console.print(f"{len(todo)} of {len(episodes)} episodes to run, results in {folder.path}", markup=False)
+        if todo or folder.notes.get(ASKED) != asked:  # else all was done, by the same policy: nothing needs to start
+            with open_source(settings) as source:
+                signed = {**settings.identity(), **identity(source)}
+                folder.claim(signed)
+                videos = folder.path / VIDEOS if settings.video else None
+                with Evaluation(source, make_world, settings.rows, videos) as evaluation:
+                    evaluation.enter((todo or episodes)[0].task)
+                    folder.sign(signed, {ASKED: asked, RENDERER: evaluation.renderer})
+                    if todo:
+                        with progress(console, len(todo)) as watch:
+                            evaluation.run(todo, folder, watch)
+        report(folder, folder.notes.get(RENDERER, ""), console)
+        return FAILED if pending(episodes, folder.records) else DONE
 
 
-def report(folder: RunFolder, renderer: str, console: Console) -> int:
+def report(folder: RunFolder, renderer: str, console: Console) -> None:
     """Write `results.json` and `report.html` from the stored episodes and print both tables."""
     from eval.machine import describe
     from eval.report import write_report  # statsmodels and matplotlib take seconds to import: after the episodes
@@ -68,7 +74,6 @@ def report(folder: RunFolder, renderer: str, console: Console) -> int:
     console.print(success_table(content["tasks"]))
     console.print(latency_table(content["tasks"]))
     console.print(f"report: {page}", markup=False, soft_wrap=True)
-    return DONE if all(record.scored for record in records) else FAILED
 
 
 if __name__ == "__main__":

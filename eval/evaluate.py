@@ -12,9 +12,11 @@ from eval.results import Key, Record, RunFolder
 from eval.rollout import Episode, Rollout, check_fit, rollout
 from eval.sources import Source
 from eval.summary import latency
+from policy_server.client import RemoteError
 from vla.api import Camera, PolicySpec
 from vla.chunking import OpenLoop
 
+EXPIRED = "expired"  # the server's word for an observation that waited longer than the robot does
 VIDEOS = "videos"  # within the run's folder
 
 MakeWorld = Callable[[str, Sequence[Camera], bool], Any]  # task, cameras the policy reads, film it -> environment
@@ -73,15 +75,11 @@ class Evaluation:
             video = Video(self.videos, episode, period) if self.videos else None
             rollout(world, policy, episode, OpenLoop(self.execute), [video] if video else [], into=seen)
         except Exception as problem:  # an episode that broke is neither a success nor a failure: say what happened
-            outcome = "timeout" if isinstance(problem, TimeoutError) else "error"
-            error = f"{type(problem).__name__}: {problem}"
+            outcome, error = _went_wrong(problem)
             self._close()  # its state cannot be trusted
         seconds = (seen.steps * period, time.perf_counter() - began)
         record = _record(episode, seen, outcome, error, spec, seconds)
-        if video is None:
-            return record
-        name = video.finish(record)
-        return replace(record, video=f"{VIDEOS}/{name}" if name else "")
+        return record if video is None else _filmed(record, video)
 
     def enter(self, task: str) -> Any:
         """Build the environment of a task, closing the one before.
@@ -124,6 +122,25 @@ def pending(episodes: Iterable[Episode], done: Mapping[Key, Record]) -> list[Epi
 
 def key_of(episode: Episode) -> Key:
     return Key(episode.task, episode.setting, episode.variant, episode.episode_id)
+
+
+def _went_wrong(problem: Exception) -> tuple[str, str]:
+    """Outcome and error of an episode that `problem` ended."""
+    late = isinstance(problem, TimeoutError) or (isinstance(problem, RemoteError) and problem.type == EXPIRED)
+    return "timeout" if late else "error", f"{type(problem).__name__}: {problem}"
+
+
+def _filmed(record: Record, video: Video) -> Record:
+    """The record with its video; an episode whose video cannot be written is an error like any other in it."""
+    try:
+        name = video.finish(record)
+    except Exception as problem:  # the disk is full, for example
+        if not record.scored:
+            return record  # what broke first says more
+        outcome, error = _went_wrong(problem)
+        unknown: dict[str, Any] = dict.fromkeys(("success_last_step", "success_any_step", "success_strict"))
+        return replace(record, outcome=outcome, error=error, **unknown)
+    return replace(record, video=f"{VIDEOS}/{name}" if name else "")
 
 
 def _record(

@@ -24,12 +24,21 @@ def describe(argv: Sequence[str], gl_renderer: str) -> dict[str, Any]:
     """
     return {
         "version": version("cadence-vla"),
-        "command": shlex.join([Path(argv[0]).name, *argv[1:]]),
+        "command": shlex.join([*started(argv[0]), *argv[1:]]),
         "machine": machine(),
         "gl_renderer": gl_renderer,
         "packages": {name: version(name) for name in PACKAGES},
-        "git": git_commit(Path(__file__).parent),
+        "git": git_commit(Path(__file__)),
     }
+
+
+def started(program: str) -> list[str]:
+    """The words that start `program`: a console script, or `python -m` and a module."""
+    path = Path(program)
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    if path.name != "__main__.py" or specification is None:
+        return [path.name]
+    return ["python", "-m", specification.parent]
 
 
 def machine() -> dict[str, Any]:
@@ -61,10 +70,13 @@ def version(package: str) -> str:
         return "not installed"
 
 
-def git_commit(folder: Path) -> str:
-    """Commit of the source tree, with `-dirty` if files differ from it; "" outside a checkout."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+def git_commit(file: Path) -> str:
+    """Commit of the source tree, with `-dirty` if files differ from it; "" if no repository tracks this file."""
+    git = ["git", "-C", str(file.parent)]
+    tracked = [*git, "ls-files", "--error-unmatch", file.name]  # not so in an environment inside another's repository
+    describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        subprocess.run(tracked, capture_output=True, check=True, timeout=10)
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""

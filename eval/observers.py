@@ -17,7 +17,7 @@ from vla.api import InputError, Observation
 
 
 class Video:
-    """Writes what the policy saw as H.264 video, one frame per control step, played at the control rate.
+    """Writes what the policy saw as H.264 video at the control rate: a frame before each step and one at the end.
 
     Args:
         folder: where videos go, created if it is missing.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from vla.api import InputError
 
 FORMAT = 1
+NOTES = "notes"
 OUTCOMES = ("finished", "timeout", "error")
 
 
@@ -156,10 +157,17 @@ class RunFolder:
                     "repeat those settings to continue it, or choose another folder"
                 )
 
-    def sign(self, identity: Mapping[str, Any]) -> None:
-        """Store what this run is, after `claim` accepted it."""
+    def sign(self, identity: Mapping[str, Any], notes: Mapping[str, Any] | None = None) -> None:
+        """Store what this run is, after `claim` accepted it, and notes about it that may change when it continues."""
         self.claim(identity)
-        write_atomically(self.identity, json.dumps({"format": FORMAT, **identity}, indent=2) + "\n")
+        content = {"format": FORMAT, **identity, NOTES: dict(notes or {})}
+        write_atomically(self.identity, json.dumps(content, indent=2) + "\n")
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """As last signed; empty before."""
+        notes = self._stored_identity().get(NOTES) if self.identity.exists() else None
+        return notes if isinstance(notes, dict) else {}
 
     def add(self, record: Record) -> None:
         """Store one episode so that a later kill cannot lose it; a retried episode takes its old place."""

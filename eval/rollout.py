@@ -107,7 +107,8 @@ def rollout(
         policy: any policy; told to forget the session first.
         episode: start, seed and session.
         chunking: how chunks become one action per control step.
-        observers: called with every observation that exists, including those the policy is not asked about.
+        observers: called with every observation that exists, including those the policy is not asked about and
+            the last, after which nothing is done.
         into: filled step by step, so that a caller keeps what was measured before an exception.
 
     Returns:
@@ -119,16 +120,17 @@ def rollout(
     policy.reset(episode.session)
     chunking.reset()
     truncated = False
-    while not truncated:
+    while True:
         observation = observe(raw, seen.instruction, episode.session, seen.steps)
         for observer in observers:
             observer(observation)
+        if truncated:  # the state that decided success was observed too
+            return seen
         if chunking.needs_chunk(seen.steps):
             chunking.add(seen.steps, ask(policy, observation, seen.latency_ms))
         raw, _, _, truncated, info = environment.step(chunking.action(seen.steps))
         seen.success.append(bool(info["success"]))
         seen.strict.append(bool(info["success_strict"]))
-    return seen
 
 
 def observe(raw: Mapping[str, Any], instruction: str, session: str, step: int) -> Observation:

@@ -1,5 +1,6 @@
 """A policy in a server process of our own: started, waited for, restarted when it dies, and stopped at the end."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,11 +22,20 @@ class ServerError(RuntimeError):
     """The policy server could not start, or died; the message ends with its last words."""
 
 
+def argument(name: str, value: str | int) -> str:
+    """`name=value` for a command line that Hydra reads, so that any text arrives as the text it is."""
+    if not isinstance(value, str):
+        return f"{name}={value}"
+    literal = value.replace("${", r"\${")
+    quoted = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + (r"\'" if end[2] else ""), literal)
+    return f"{name}='{quoted}'"
+
+
 class ServerProcess:
     """One process that serves a policy and writes its endpoint to a file when it is ready.
 
     Args:
-        arguments: of `python -m policy_server`; endpoint and announce file are added.
+        arguments: of `python -m policy_server`, see `argument`; endpoint and announce file are added.
         log: file that receives what the server prints.
         module: the module to run.
     """
@@ -35,7 +45,7 @@ class ServerProcess:
         self._announce = Path(self._folder.name) / "endpoint"
         self._log = log
         command = [sys.executable, "-m", "eval.attached", module, *arguments]
-        command += ["endpoint=tcp://127.0.0.1:0", f"announce={self._announce}"]
+        command += ["endpoint=tcp://127.0.0.1:0", argument("announce", str(self._announce))]
         with log.open("ab") as file:
             self._log_start = file.tell()
             self._process = subprocess.Popen(
@@ -99,7 +109,8 @@ class ServerProcess:
 
     def _refuse(self) -> None:
         if self._process.poll() == WRONG_USAGE:
-            raise InputError(self._printed().rpartition("error: ")[2])
+            complaint = re.search(r"(?ms)^error: (.*)", self._printed())  # its first: the text may hold "error: " too
+            raise InputError(complaint[1] if complaint else self._printed())
         words = self.last_words()
         raise ServerError(f"the policy server {self.how_it_ended()} before it was ready; {words}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from eval.policies import ExpertPolicy, HoldPolicy, RandomPolicy
-from eval.served import ServedPolicy
+from eval.served import ServedPolicy, argument
 from eval.settings import Settings
 from policy_server.client import PolicyUnavailable, RemotePolicy
 from vla.api import InputError, Policy, PolicySpec
@@ -82,7 +82,7 @@ def open_source(settings: Settings) -> AbstractContextManager[Source]:
 @contextmanager
 def _served(settings: Settings) -> Iterator[Source]:
     chosen = {name: value for name, value in settings.served().items() if value is not None}
-    arguments = [f"{name}={value}" for name, value in chosen.items()]
+    arguments = [argument(name, value) for name, value in chosen.items()]
     with ServedPolicy(arguments, Path(settings.out) / "server.log", timeout=settings.timeout) as policy:
         yield Fixed(policy, ready=policy.revive)
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from eval.__main__ import main
 from eval.evaluate import key_of, pending
 from eval.results import RunFolder
+from eval.served import argument
 from eval.settings import Settings, plan, resolve
 from eval.summary import results
 from vla.api import InputError
@@ -21,6 +24,15 @@ from vla.api import InputError
 TASK = "widowx_spoon_on_towel"
 KNOWN = ("google_robot_open_drawer", "widowx_carrot_on_plate", TASK)
 FAST = ("policy=random", "video=false", "starts=random", "episodes=3")
+KILLED_AFTER_ONE = """
+import os, signal
+from eval.__main__ import main
+from eval.results import RunFolder
+
+add = RunFolder.add
+RunFolder.add = lambda folder, record: (add(folder, record), os.kill(os.getpid(), signal.SIGKILL))
+main()
+"""
 TIMES = ("wall_seconds", "latency_ms")
 DEFAULTS: dict[str, Any] = {
     "tasks": [TASK],
@@ -69,14 +81,11 @@ def outcomes(out: Path) -> list[dict[str, Any]]:
 
 
 def test_a_killed_and_continued_run_equals_one_never_interrupted(run: Run, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "eval", *FAST, f"out={tmp_path / 'two'}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("1/3"):
-                process.send_signal(signal.SIGKILL)
+    command = [sys.executable, "-c", KILLED_AFTER_ONE, *FAST, f"out={tmp_path / 'two'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     killed = tmp_path / "two" / "episodes.jsonl"
-    assert 1 <= killed.read_bytes().count(b"\n") < 3
+    assert killed.read_bytes().count(b"\n") == 1
     with killed.open("ab") as file:
         file.write(b'{"task": "widowx_sp')  # what a kill inside a write leaves
     assert run(*FAST, f"out={tmp_path / 'two'}") == 0
@@ -97,11 +106,17 @@ def test_results_are_those_of_the_stored_lines(run: Run, tmp_path: Path, capsys:
 
 
 def test_a_finished_run_is_not_repeated_and_another_is_refused(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(*FAST[:3], "episodes=1", "out=a") == 0
     before = (tmp_path / "a" / "episodes.jsonl").read_bytes()
-    assert run(*FAST[:3], "episodes=1", "out=a") == 0
+    with monkeypatch.context() as nothing_starts:
+        nothing_starts.setattr("eval.sources.open_source", None)
+        assert run(*FAST[:3], "episodes=1", "out=a") == 0
+    content = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert (
+        content["meta"]["gl_renderer"] == json.loads((tmp_path / "a" / "run.json").read_text())["notes"]["gl_renderer"]
+    )
     assert run(*FAST[:3], "episodes=1", "out=a", "seed=5") == 2
     assert "seed=0, this one has seed=5" in capsys.readouterr().err
     assert (tmp_path / "a" / "episodes.jsonl").read_bytes() == before
@@ -121,7 +136,17 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(
         ("+nonsense=1", ("nonsense", "tasks")),
         ("out=/dev/null/run", ("/dev/null/run",)),
         ("timeout=0", ("timeout", "0")),
+        ("timeout=inf", ("timeout", "inf")),
         ("accel=[a,b]", ("accel",)),
+        ("tasks=null", ("tasks", "None")),
+        ("tasks=5", ("tasks", "5")),
+        ("tasks=[[a]]", ("tasks", "a")),
+        ("out=null", ("out", "None")),
+        ("out=5", ("out", "5")),
+        ("model=[a]", ("model", "a")),
+        ("device=3", ("device", "3")),
+        ("checkpoint=5", ("checkpoint", "5")),
+        ("endpoint=5555", ("endpoint", "5555")),
         ("endpoint=tcp://127.0.0.1:1", ("policy=remote",)),
     ],
 )
@@ -148,6 +173,15 @@ def test_no_opengl_is_said_clearly(tmp_path: Path, broken: dict[str, str]) -> No
     assert done.returncode == 2
     assert "MUJOCO_GL" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["runs/a=b", "a(1)", "[x]", "~/x", "a,b", "1e5", "null", "", "a b", "it's", r"a\b", "a\\", r"\'", "${x}"]
+)
+def test_any_text_reaches_the_server_as_it_is(text: str) -> None:
+    override = OverridesParser.create().parse_override(argument("checkpoint", text))
+    assert not override.is_sweep_override()
+    assert OmegaConf.to_container(OmegaConf.create({"a": override.value()}), resolve=True) == {"a": text}
 
 
 def settings(**changes: Any) -> Settings:

@@ -13,12 +13,13 @@ import psutil
 import pytest
 
 from eval.evaluate import Evaluation, pending
+from eval.observers import Video
 from eval.results import Record, RunFolder
 from eval.rollout import Episode
 from eval.served import ServedPolicy, ServerError
 from eval.sources import Fixed, PerRobot, Source
 from eval.summary import latency, results, samples_of
-from policy_server.client import RemotePolicy
+from policy_server.client import RemoteError, RemotePolicy
 from policy_server.server import PolicyServer
 from tests.eval.toy import SPEC, STEPS, Scripted, ToyWorld, Wanderer
 from vla.api import Camera, InputError, Observation, Policy
@@ -105,7 +106,13 @@ def test_remote_equals_local(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "outcome"), [(ZeroDivisionError("by zero"), "error"), (TimeoutError("too late"), "timeout")]
+    ("error", "outcome"),
+    [
+        (ZeroDivisionError("by zero"), "error"),
+        (TimeoutError("too late"), "timeout"),
+        (RemoteError("too late", "expired"), "timeout"),
+        (RemoteError("broken", "internal"), "error"),
+    ],
 )
 def test_an_exception_is_neither_success_nor_failure(tmp_path: Path, error: Exception, outcome: str) -> None:
     records = run(tmp_path, Fixed(Fails(error)))
@@ -179,8 +186,25 @@ def test_videos_show_every_step_and_say_how_it_ended(tmp_path: Path) -> None:
                 5,
             )
             frames = [frame.to_ndarray(format="gray").mean() for frame in video.decode(stream)]
-        assert len(frames) == (STEPS if record.scored else 2)
+        assert len(frames) == (STEPS + 1 if record.scored else 2)
         assert frames == pytest.approx([40 * step for step in range(len(frames))], abs=12)
+
+
+def test_a_video_that_cannot_be_written_is_that_episodes_error_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Video.finish
+
+    def full_disk(video: Video, record: Record) -> str:
+        if record.episode_id == 1:
+            raise OSError(28, "No space left on device")
+        return finish(video, record)
+
+    monkeypatch.setattr(Video, "finish", full_disk)
+    records = run(tmp_path, Fixed(Wanderer()), videos=tmp_path / "videos")
+    assert [records[number].outcome for number in range(4)] == ["finished", "error", "finished", "finished"]
+    assert "No space left" in records[1].error
+    assert (records[1].success_last_step, records[1].video) == (None, "")
 
 
 def test_a_retried_episode_has_one_video(tmp_path: Path) -> None:
@@ -233,7 +257,7 @@ def test_a_server_that_cannot_come_back_fails_every_further_episode(tmp_path: Pa
 @pytest.mark.parametrize(
     ("argument", "error", "says"),
     [
-        ("refuse=1", InputError, "^unknown model 'nonsense'"),
+        ("refuse=1", InputError, r"^unknown model 'nonsense'; allowed: toy \(error: none\)$"),
         (f"crash={__file__}", ServerError, "(?s)status 1.*on the way up"),
     ],
 )

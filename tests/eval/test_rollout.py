@@ -45,7 +45,7 @@ def test_the_policy_forgets_the_session_before_it_is_asked() -> None:
 def test_observers_see_every_observation_the_world_gave() -> None:
     observations: list[Observation] = []
     rollout(ToyWorld(), Scripted(0, 0), EPISODE, OpenLoop(3), [observations.append])
-    assert [observation.step for observation in observations] == list(range(STEPS))
+    assert [observation.step for observation in observations] == list(range(STEPS + 1))
     assert {observation.session for observation in observations} == {EPISODE.session}
 
 

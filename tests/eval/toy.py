@@ -113,7 +113,7 @@ class Scripted:
 def serve(arguments: dict[str, str]) -> int:
     """Serve a Mortal and announce the endpoint; `refuse`, or a file named by `crash`, ends it before that."""
     if "refuse" in arguments:
-        sys.stderr.write("error: unknown model 'nonsense'; allowed: toy\n")
+        sys.stderr.write("a warning\nerror: unknown model 'nonsense'; allowed: toy (error: none)\n")
         return 2
     if Path(arguments.get("crash", "/nowhere")).exists():
         raise RuntimeError("the toy broke on the way up")
@@ -126,4 +126,4 @@ def serve(arguments: dict[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(dict(argument.split("=", 1) for argument in sys.argv[1:])))
+    sys.exit(serve({name: value.strip("'") for name, value in (word.split("=", 1) for word in sys.argv[1:])}))
