@@ -1,7 +1,7 @@
 """`cadence-eval`: scores a policy on tasks and writes episodes, results, videos and a report."""
 
+import importlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,6 @@ def main(config: DictConfig) -> int:
     """Evaluate; exit status 1 if an episode asked for ended in an error or a timeout."""
     values: Any = OmegaConf.to_container(config, resolve=True)
     settings = Settings.read(values)
-    if sys.platform == "linux" and "DISPLAY" not in os.environ:
-        os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is first imported
     console = Console()
     try:
         return evaluate(settings, console)
@@ -48,6 +46,7 @@ def evaluate(settings: Settings, console: Console) -> int:
         console.print(f"{len(todo)} of {len(episodes)} episodes to run, results in {folder.path}", markup=False)
         if todo or folder.notes.get(ASKED) != asked:  # else all was done, by the same policy: nothing needs to start
             with open_source(settings) as source:
+                importlib.import_module("envs.manipulation")  # here, because a server is starting meanwhile
                 signed = {**settings.identity(), **identity(source)}
                 folder.claim(signed)
                 videos = folder.path / VIDEOS if settings.video else None

@@ -47,8 +47,8 @@ class RemotePolicy:
     """
 
     def __init__(self, endpoint: str, timeout: float = 5.0, embodiment: Embodiment | None = None) -> None:
-        if not timeout > 0:
-            raise InputError(f"timeout must be positive seconds, got {timeout}")
+        if not 0 < timeout < math.inf:
+            raise InputError(f"timeout must be positive, finite seconds, got {timeout}")
         self.endpoint = endpoint
         self.timeout = timeout
         self._seq = 0
