@@ -129,7 +129,7 @@ def test_bad_endpoints_are_refused(endpoint: str) -> None:
 
 
 def test_a_timeout_must_be_positive() -> None:
-    with pytest.raises(InputError, match="timeout must be positive seconds, got 0"):
+    with pytest.raises(InputError, match="timeout must be positive, finite seconds, got 0"):
         RemotePolicy("tcp://127.0.0.1:5555", timeout=0)
 
 
