@@ -20,23 +20,42 @@ TASKS = tuple(
 )
 
 
-def make(name: str, *, image_size: tuple[int, int] = (224, 224), render: bool = True) -> "ManipulationEnv":
+def make(
+    name: str,
+    *,
+    setting: str = "visual_matching",
+    variant: str = "base",
+    scene: str = "official",
+    overlay: "str | os.PathLike[str] | None" = None,
+    robot_assets: "str | os.PathLike[str] | None" = None,
+    image_size: tuple[int, int] = (224, 224),
+    render: bool = True,
+) -> "ManipulationEnv":
     """Build the environment of one task.
 
     Args:
         name: task name, one of `TASKS`.
+        setting: `visual_matching` or `variant_aggregation`.
+        variant: visual perturbation; `envs.variants.names()` lists them.
+        scene: `official`, or `mixed` with the objects and targets of other tasks present.
+        overlay: photograph to put behind robot and objects under visual matching.
+        robot_assets: checkout of MuJoCo Menagerie whose meshes replace our own robot.
         image_size: (height, width) of camera images in pixels.
         render: False leaves images out of observations.
 
     Raises:
-        EnvError: for an unknown name (listing those that exist), or without OpenGL.
+        EnvError: for an unknown name (listing those that exist), a file that cannot be used, or without OpenGL.
     """
     from envs.tasks import find
 
     task = find(name)  # before anything imports mujoco: it says clearly when there is no OpenGL
     from envs.manipulation import ManipulationEnv
+    from envs.staging import Staging
 
-    return ManipulationEnv(task, image_size=image_size, render=render)
+    photo = None if overlay is None else Path(overlay)
+    meshes = None if robot_assets is None else Path(robot_assets)
+    staging = Staging(setting, variant, scene, photo, meshes)
+    return ManipulationEnv(task, staging, image_size=image_size, render=render)
 
 
 for _name in TASKS:

@@ -26,6 +26,7 @@ def main(config: DictConfig) -> int:
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     out, workers = directory(options.pop("out")), options.pop("workers")
     options["tasks"] = resolve_tasks(options["tasks"])
+    options["variants"] = read_variants(options["variants"])
     request = Request(**{**options, "noise": read_noise(options["noise"])})
     console = Console()
     try:
@@ -58,6 +59,20 @@ def read_noise(values: object) -> Noise:
         got = sorted(map(str, values)) if isinstance(values, dict) else repr(values)
         raise EnvError(f"noise must have exactly the keys {', '.join(allowed)}; got {got}")
     return Noise(**values)
+
+
+def read_variants(values: object) -> tuple[str, ...] | None:
+    """Names of variants, None for those that SIMPLER runs.
+
+    Raises:
+        EnvError: if it is neither.
+    """
+    if values is None:
+        return None
+    names = [values] if isinstance(values, str) else values
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise EnvError(f"variants must be names or null, got {values!r}")
+    return tuple(names)
 
 
 def resolve_tasks(tasks: str | list[str]) -> tuple[str, ...]:

@@ -21,6 +21,9 @@ from envs.demonstrations import Expert, Noise, demonstrate, whole_number
 from envs.errors import EnvError
 from envs.lerobot_dataset import ACTION, KEYPOINTS, STATE, Schema
 from envs.shards import Shard, assemble, read_shard, write_atomically, write_shard, writing
+from envs.staging import MIXED, OFFICIAL, Staging
+from envs.variant import VISUAL_MATCHING
+from envs.variants import BASE
 
 STAGING = ".collect"
 FINISHED = "meta/collection.json"
@@ -28,7 +31,7 @@ WORKER_ENVIRONMENT = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 HOPELESS = 200  # attempts without a single success after which collecting stops
 
 World = tuple[Any, Expert]
-MakeWorld = Callable[[str], World]
+MakeWorld = Callable[["Request", str, str], World]  # what to collect, task, variant -> environment and its expert
 OnShard = Callable[[Shard, bool], None]
 
 
@@ -43,6 +46,10 @@ class Request:
         noise: disturbance of the executed actions.
         hold_steps: steps at rest at the end of an episode.
         shard: attempts in one shard.
+        setting: `visual_matching` or `variant_aggregation`.
+        variants: what the scenes look like, shard after shard in turn; None for SIMPLER's variants of task and setting.
+        scene: `official`, or `mixed`, where every attempt asks for one of the goals that are possible.
+        robot_assets: checkout of MuJoCo Menagerie whose meshes replace our own robots.
 
     Raises:
         EnvError: if a number is out of range or a task is named twice.
@@ -54,6 +61,10 @@ class Request:
     noise: Noise = field(default_factory=Noise)
     hold_steps: int = 3
     shard: int = 16
+    setting: str = VISUAL_MATCHING
+    variants: tuple[str, ...] | None = (BASE,)
+    scene: str = OFFICIAL
+    robot_assets: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("episodes", "hold_steps", "shard"):
@@ -61,20 +72,35 @@ class Request:
         whole_number("seed", self.seed, least=0)
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             raise EnvError(f"tasks must name at least one task, each once; got {list(self.tasks)}")
+        if self.variants is not None and not self.variants:
+            raise EnvError("variants must name at least one variant, or be null for SIMPLER's")
+        for variant in self.variants or (BASE,):
+            Staging(self.setting, variant, self.scene)
 
     def identity(self) -> dict[str, Any]:
         """What shards depend on; how many episodes of which tasks are wanted is not part of it."""
         return {key: value for key, value in asdict(self).items() if key not in ("tasks", "episodes")}
 
 
-def make_world(task: str) -> World:
+def make_world(request: Request, task: str, variant: str) -> World:
     """The task's environment with images, and its expert."""
     import envs
 
-    env = envs.make(task)  # before anything else imports mujoco: it chooses the OpenGL back end
-    from envs import experts
+    env = envs.make(
+        task, setting=request.setting, variant=variant, scene=request.scene, robot_assets=request.robot_assets
+    )
+    from envs import experts  # after make, which sees that mujoco finds an OpenGL back end
 
     return env, experts.make(env)
+
+
+def suite(request: Request, task: str) -> tuple[str, ...]:
+    """The variants of a task that are collected, in turn."""
+    if request.variants is not None:
+        return request.variants
+    from envs import tasks, variants
+
+    return tuple(variant.name for variant in variants.suite(tasks.find(task), request.setting))
 
 
 def collect(
@@ -91,7 +117,7 @@ def collect(
         out: dataset directory; new, empty, or left by an interrupted run.
         workers: processes.
         on_shard: called for each shard, with False if an earlier run had finished it.
-        make: task -> (environment, expert); runs in the workers, so it must be importable.
+        make: builds environment and expert; runs in the workers, so it must be importable.
 
     Returns:
         What `meta/collection.json` holds: request, attempts tried and kept of each task, episodes, frames.
@@ -191,19 +217,19 @@ def _run_task(
 
 
 class _Worker:
-    """What one process keeps between shards: the world of the task it works on."""
+    """What one process keeps between shards: the world it used last."""
 
     make: MakeWorld
-    task: str | None = None
+    stage: tuple[str, str] | None = None
     world: World
 
     @classmethod
-    def open(cls, task: str) -> World:
-        if cls.task != task:
-            if cls.task is not None:
+    def open(cls, request: Request, task: str, variant: str) -> World:
+        if cls.stage != (task, variant):
+            if cls.stage is not None:
                 cls.world[0].close()
             try:
-                cls.world, cls.task = cls.make(task), task
+                cls.world, cls.stage = cls.make(request, task, variant), (task, variant)
             except EnvError as error:
                 raise EnvError(str(error)) from None  # the plain class, which survives the way to the parent
         return cls.world
@@ -227,11 +253,12 @@ def _run_shard(request: Request, out: Path, task: str, number: int) -> tuple[Sha
     directory = out / STAGING / f"{task}-{number:05d}"
     fresh = not directory.exists()
     if fresh:
-        env, expert = _Worker.open(task)
-        attempts = range(number * request.shard, (number + 1) * request.shard)
+        chosen = suite(request, task)
+        env, expert = _Worker.open(request, task, chosen[number % len(chosen)])
+        options = {"goal": "any"} if request.scene == MIXED else {}
         tries = (
-            demonstrate(env, expert, request.noise, task, request.seed, attempt, request.hold_steps)
-            for attempt in attempts
+            demonstrate(env, expert, request.noise, task, request.seed, attempt, request.hold_steps, options)
+            for attempt in range(number * request.shard, (number + 1) * request.shard)
         )
         found = [demonstration for demonstration in tries if demonstration is not None]
         with writing(out):

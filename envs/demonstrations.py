@@ -101,6 +101,7 @@ class Demonstration:
     Attributes:
         attempt: number of the episode among all tried.
         seed: seed of the start.
+        variant: what the scene looked like.
         images: camera -> (steps, height, width, 3) uint8 RGB.
         vectors: feature -> (steps, dim) float32: state, the expert's clean action, privileged key points.
         instructions: (steps) what the robot was told.
@@ -108,6 +109,7 @@ class Demonstration:
 
     attempt: int
     seed: int
+    variant: str
     images: Mapping[str, NDArray[np.uint8]]
     vectors: Mapping[str, NDArray[np.float32]]
     instructions: list[str]
@@ -132,7 +134,14 @@ def whole_number(name: str, value: object, least: int) -> None:
 
 
 def demonstrate(
-    env: gymnasium.Env[Any, Any], expert: Expert, noise: Noise, task: str, seed: int, attempt: int, hold_steps: int
+    env: gymnasium.Env[Any, Any],
+    expert: Expert,
+    noise: Noise,
+    task: str,
+    seed: int,
+    attempt: int,
+    hold_steps: int,
+    options: dict[str, Any] | None = None,
 ) -> Demonstration | None:
     """Let the expert solve one start; `hold_steps` after it is done the episode ends.
 
@@ -144,13 +153,14 @@ def demonstrate(
         seed: seed of the run.
         attempt: number of the episode.
         hold_steps: steps at rest recorded at the end, so that a policy learns to stop.
+        options: for `env.reset`.
 
     Returns:
         The demonstration, or None if it did not end in a strict success.
     """
     reset_seed = start_seed(seed, attempt)
     disturb = Disturbance(noise, attempt, np.random.default_rng([reset_seed, zlib.crc32(task.encode())]))
-    observation, info = env.reset(seed=reset_seed, options={})
+    observation, info = env.reset(seed=reset_seed, options=options)
     expert.reset()
     world: Any = env.unwrapped
     frames: list[Frame] = []
@@ -164,10 +174,10 @@ def demonstrate(
             break
     if not info["success_strict"]:
         return None
-    return _stack(attempt, reset_seed, frames)
+    return _stack(attempt, reset_seed, info["variant"], frames)
 
 
-def _stack(attempt: int, seed: int, frames: list[Frame]) -> Demonstration:
+def _stack(attempt: int, seed: int, variant: str, frames: list[Frame]) -> Demonstration:
     observations = [frame[0] for frame in frames]
     images = {name: np.stack([each["images"][name] for each in observations]) for name in observations[0]["images"]}
     vectors = {
@@ -175,4 +185,4 @@ def _stack(attempt: int, seed: int, frames: list[Frame]) -> Demonstration:
         ACTION: np.stack([frame[1] for frame in frames]).astype(np.float32),
         KEYPOINTS: np.stack([frame[2] for frame in frames]).astype(np.float32),
     }
-    return Demonstration(attempt, seed, images, vectors, [frame[3] for frame in frames])
+    return Demonstration(attempt, seed, variant, images, vectors, [frame[3] for frame in frames])

@@ -1,5 +1,6 @@
 """The one gymnasium environment: a robot, a task, a camera, and actions that a policy could send."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -7,13 +8,17 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.building import build
 from envs.errors import EnvError
 from envs.geometry import roll_pitch_yaw
 from envs.rendering import CameraRenderer
-from envs.task import Success, Task
+from envs.staging import MIXED, Staging
+from envs.task import Goal, Judge, Start, Success, Task
+from envs.variant import VISUAL_MATCHING
 from envs.world import World
 
 _SETTLE_TIME = 0.5  # [s] for objects to come to rest before the first observation
+_LONGER_SETTLE_TIME = 1.5  # [s] more if something still moves, as SIMPLER
 
 
 class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
@@ -27,8 +32,16 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     Args:
         task: what to do.
+        staging: which version of its world.
         image_size: (height, width) of camera images; any shape shows the camera's whole field of view.
         render: False leaves images out of observations, for experts and physics tests.
+
+    Attributes:
+        world: the simulation; another one after a reset that needs other objects.
+        start: how this episode began.
+        goal: what is asked for in this episode.
+        judge: watches this episode.
+        success: what the judge saw last.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 - gymnasium's own class attribute
@@ -43,16 +56,25 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         "cos_2_grasp_yaw",
     )
 
-    def __init__(self, task: Task, image_size: tuple[int, int] = (224, 224), render: bool = True) -> None:
+    def __init__(
+        self, task: Task, staging: Staging, image_size: tuple[int, int] = (224, 224), render: bool = True
+    ) -> None:
         if min(image_size) < 1:
             raise EnvError(f"image_size is (height, width) in pixels, each at least 1; got {image_size}")
-        self.task = task
+        self.task = task.in_setting(staging.setting)
         self.robot = task.robot
+        self.staging = staging
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / task.robot.control_period)}
         self.render_mode = "rgb_array" if render else None
-        self.world = World(task.robot, _compile(task, image_size))
-        self._renderer = CameraRenderer(self.world.model, image_size) if render else None
+        self._image_size = image_size
+        self._renderer: CameraRenderer | None = None
+        self.start = self.task.official_start(0)
+        self.goal: Goal = self.start.goals[0]
+        self.judge: Judge
+        self.success: Success
+        self._load(self.start)
         self._elapsed = 0
-        self._clipped = False
+        self._clipped = self._solved_once = False
         self._episode_id: int | None = None
         self._gripper = 1.0
         self.observation_space = self._observation_space(image_size)
@@ -90,24 +112,30 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start an episode: `options={"episode_id": k}` for official start k, otherwise a fresh start from the seed.
+        """Start an episode.
+
+        Args:
+            seed: of a fresh start.
+            options: `episode_id`: official start to take instead; `change_start`: function from that `Start` to the one
+                to take; `goal`: which of `info["instructions"]` to ask for, 0 (the task's own) unless given, or `any`:
+                drawn from the seed.
 
         Raises:
-            EnvError: on an episode id outside the official grid, or an unknown option.
+            EnvError: on an episode id outside the official grid, a goal the start does not have, or an unknown option.
         """
         super().reset(seed=seed)
-        self._episode_id = self._checked_episode_id(options or {})
-        start = (
-            self.task.random_start(self.np_random)
-            if self._episode_id is None
-            else self.task.official_start(self._episode_id)
-        )
-        mujoco.mj_resetData(self.world.model, self.world.data)
-        self.task.place(self.world, start)
-        self.world.place_robot()
-        self.world.advance(round(_SETTLE_TIME / self.robot.physics_step))
-        self._elapsed, self._clipped, self._gripper = 0, False, 1.0
-        return self._observation(), self._info(self.task.success(self.world))
+        options = dict(options or {})
+        unknown = set(options) - {"episode_id", "change_start", "goal"}
+        if unknown:
+            raise EnvError(f"unknown reset option(s) {sorted(unknown)}; allowed: episode_id, change_start, goal")
+        self._episode_id = self._checked_episode_id(options.get("episode_id"))
+        self.start = self._choose_start(options.get("change_start", lambda start: start))
+        self.goal = self._checked_goal(options.get("goal", 0))
+        self._prepare()
+        self.judge = self.goal.judge(self.world)
+        self._elapsed, self._clipped, self._solved_once, self._gripper = 0, False, False, 1.0
+        self.success = self.judge.update()
+        return self._observation(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Run one control period.
@@ -120,11 +148,12 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             raise EnvError(f"an action is 7 finite numbers {self.action_names}, got shape {command.shape}: {action}")
         self._clipped = self.world.controller.command(self.world.data, command)
         self._gripper = float(np.clip(command[6], -1, 1))
-        self.world.advance(self.robot.substeps)
+        self.world.controller.advance(self.world.data)
         self._elapsed += 1
-        success = self.task.success(self.world)
+        self.success = self.judge.update()
+        self._solved_once |= self.success.official
         truncated = self._elapsed >= self.task.max_steps
-        return self._observation(), float(success.official), False, truncated, self._info(success)
+        return self._observation(), float(self.success.official), False, truncated, self._info()
 
     def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
         """(height, width, 3) what the policy's camera sees now.
@@ -132,9 +161,15 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         Raises:
             EnvError: if the environment was made with `render=False`.
         """
-        if self._renderer is None:
-            raise EnvError("this environment was made with render=False; make it with render=True to see images")
-        return self._renderer.image(self.world.data, self.robot.camera)
+        return self._drawer().image(self.world.data, self.robot.camera)
+
+    def segmentation(self) -> NDArray[np.int32]:
+        """(height, width) id of the body that the policy's camera sees now: 0 is fixed scenery, -1 nothing.
+
+        Raises:
+            EnvError: if the environment was made with `render=False`.
+        """
+        return self._drawer().segmentation(self.world.data, self.robot.camera)
 
     def close(self) -> None:
         if self._renderer is not None:
@@ -142,26 +177,74 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def keypoints(self) -> NDArray[np.float32]:
         """(11,) where source, target and TCP are [m], in the base frame, and the grasp direction: training labels."""
-        world = self.world
+        world, points = self.world, self.judge.keypoints()
         tcp, _ = world.controller.tool_pose(world.data)
-        yaw = 2 * world.yaw_in_base(self.task.source.name)
-        places = [world.in_base(world.position(model.name)) for model in (self.task.source, self.task.target)]
+        yaw = 2 * (points.grasp_yaw - roll_pitch_yaw(world.base_rotation)[2])
+        places = [world.in_base(points.source), world.in_base(points.target)]
         return np.concatenate([*places, tcp, [np.sin(yaw), np.cos(yaw)]]).astype(np.float32)
 
-    def _checked_episode_id(self, options: dict[str, Any]) -> int | None:
-        unknown = set(options) - {"episode_id"}
-        if unknown:
-            raise EnvError(f"unknown reset option(s) {sorted(unknown)}; allowed: episode_id")
-        episode_id = options.get("episode_id")
-        if episode_id is not None and not 0 <= episode_id < self.grid_size:
+    def _drawer(self) -> CameraRenderer:
+        if self._renderer is None:
+            raise EnvError("this environment was made with render=False; make it with render=True to see images")
+        return self._renderer
+
+    def _checked_episode_id(self, episode_id: object) -> int | None:
+        if episode_id is None:
+            return None
+        if self.staging.scene == MIXED:
+            raise EnvError("mixed scenes have no official starts; leave episode_id out and give a seed")
+        if not isinstance(episode_id, (int, np.integer)) or not 0 <= episode_id < self.grid_size:
             raise EnvError(
                 f"episode_id {episode_id} is outside the {self.grid_size} official starts of {self.task.name}"
             )
-        return episode_id
+        return int(episode_id)
+
+    def _checked_goal(self, number: object) -> Goal:
+        goals = self.start.goals
+        if number == "any":
+            return goals[self.np_random.integers(len(goals))]
+        if not isinstance(number, (int, np.integer)) or not 0 <= number < len(goals):
+            allowed = ", ".join(f"{index}: {goal.instruction}" for index, goal in enumerate(goals))
+            raise EnvError(f"goal {number!r} is not one of this scene's: {allowed}")
+        return goals[int(number)]
+
+    def _choose_start(self, change: Callable[[Start], Start]) -> Start:
+        if self._episode_id is not None:
+            start, rng = self.task.official_start(self._episode_id), np.random.default_rng(self._episode_id)
+        else:
+            rng = self.np_random
+            start = self.task.mixed_start(rng) if self.staging.scene == MIXED else self.task.random_start(rng)
+        return self.staging.perturbation.change_start(self.task, change(start), rng)
+
+    def _prepare(self) -> None:
+        """Put everything where the start says and let it come to rest."""
+        if set(self.start.objects) != set(self.world.objects):
+            self._load(self.start)
+        world = self.world
+        mujoco.mj_resetData(world.model, world.data)
+        for name, pose in self.start.objects.items():
+            world.place(name, pose, self.task.scene.surface)
+        for name, position in self.start.joints.items():
+            world.set_joint(name, position)
+        world.place_robot(self.start.base)
+        world.advance(round(_SETTLE_TIME / self.robot.physics_step))
+        if world.is_moving():
+            world.advance(round(_LONGER_SETTLE_TIME / self.robot.physics_step))
+
+    def _load(self, start: Start) -> None:
+        """Build the world that holds the objects of a start."""
+        model = build(self.task, start, self.staging, self._image_size)
+        self.world = World(self.robot, self.task.mount, model, start.objects)
+        if self.render_mode is not None:
+            if self._renderer is None:
+                matched = self.staging.setting == VISUAL_MATCHING
+                self._renderer = CameraRenderer(model, self._image_size, matched, self.staging.overlay)
+            else:
+                self._renderer.load(model)
 
     def _observation_space(self, image_size: tuple[int, int]) -> gymnasium.spaces.Dict:
         image = gymnasium.spaces.Box(0, 255, (*image_size, 3), np.uint8)
-        images = gymnasium.spaces.Dict({self.camera_name: image} if self._renderer else {})
+        images = gymnasium.spaces.Dict({self.camera_name: image} if self.render_mode else {})
         furthest = np.array([2.0, 2.0, 2.0, np.pi, np.pi, np.pi, 1.2], np.float32)  # beyond any reachable state
         state = gymnasium.spaces.Box(-furthest, furthest)
         return gymnasium.spaces.Dict({"images": images, "state": state})
@@ -175,24 +258,19 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         angles = roll_pitch_yaw(rotation @ np.array(self.robot.top_down).T)
         return np.concatenate([position, angles, [self.world.gripper_opening()]]).astype(np.float32)
 
-    def _info(self, success: Success) -> dict[str, Any]:
+    def _info(self) -> dict[str, Any]:
         return {
-            "instruction": self.task.instruction,
+            "instruction": self.judge.instruction,
+            "instructions": [goal.instruction for goal in self.start.goals],
+            "is_final_subtask": self.judge.is_final_subtask,
+            "setting": self.staging.setting,
+            "variant": self.staging.variant,
+            "scene": self.staging.scene,
             "episode_id": self._episode_id,
             "elapsed_steps": self._elapsed,
-            "success": success.official,
-            "success_strict": success.strict,
+            "success": self.success.official,
+            "success_any": self._solved_once,
+            "success_strict": self.success.strict,
             "clipped": self._clipped,
-            "episode_stats": dict(success.stats),
+            "episode_stats": dict(self.success.stats),
         }
-
-
-def _compile(task: Task, image_size: tuple[int, int]) -> mujoco.MjModel:
-    scene = task.robot.scene()
-    scene.option.timestep = task.robot.physics_step
-    scene.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    scene.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    scene.option.impratio = 10.0
-    scene.visual.global_.offheight, scene.visual.global_.offwidth = image_size
-    task.add_to(scene)
-    return scene.compile()

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import mujoco
-import numpy as np
+
+from envs.geometry import PlanarPose, Quaternion
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,40 @@ class Actuator:
 
 
 @dataclass(frozen=True)
+class MotionLimits:
+    """How fast every joint of a planned path may move: [rad/s], [rad/s^2], [rad/s^3]."""
+
+    velocity: float
+    acceleration: float
+    jerk: float
+
+
+@dataclass(frozen=True)
+class CameraPose:
+    """Where a camera is on the body that carries it: position [m] and rotation (w x y z) of its OpenGL frame."""
+
+    position: tuple[float, float, float]
+    quaternion: Quaternion
+
+
+@dataclass(frozen=True)
+class Mount:
+    """How a robot is set up in front of a scene.
+
+    Attributes:
+        base: where base_link stands unless a start says otherwise.
+        height: of base_link above the floor [m].
+        arm: arm joint positions at the start of an episode [rad].
+        camera: where the policy's camera looks from, None for where the robot's model has it.
+    """
+
+    base: PlanarPose
+    height: float
+    arm: tuple[float, ...]
+    camera: CameraPose | None = None
+
+
+@dataclass(frozen=True)
 class Robot:
     """One arm with a two-finger gripper.
 
@@ -29,11 +65,12 @@ class Robot:
         mjcf: model file; its root body is `base_link`, its tool frame the site `tcp`.
         arm: servos of the arm joints, base to tool.
         gripper: servos of the fingers.
-        finger_targets: (closed, open) finger joint targets [m].
-        initial_arm: arm joint positions at the start of an episode [rad].
+        fingers: bodies of each finger, in the order of `gripper`.
+        finger_targets: (closed, open) finger joint targets [m or rad].
         ik_joint_weights: how willingly inverse kinematics moves each arm joint, 1 = freely.
-        base_position: of base_link in the world [m].
-        base_yaw: of base_link in the world [rad].
+        moves_from: what an action's motion is added to: the previous `target` or the `measured` tool pose.
+        arm_motion: limits of the planned path to the arm's joint targets; None sends the servos there at once.
+        gripper_motion: the same for the fingers.
         camera: name of the policy's camera.
         control_period: [s] between actions.
         physics_step: [s].
@@ -45,42 +82,47 @@ class Robot:
     mjcf: Path
     arm: tuple[Actuator, ...]
     gripper: tuple[Actuator, ...]
+    fingers: tuple[tuple[str, ...], tuple[str, ...]]
     finger_targets: tuple[float, float]
-    initial_arm: tuple[float, ...]
     ik_joint_weights: tuple[float, ...]
-    base_position: tuple[float, float, float]
-    base_yaw: float
     camera: str
     control_period: float
     physics_step: float
     top_down: tuple[tuple[float, float, float], ...]
     workspace: tuple[tuple[float, float, float], tuple[float, float, float]]
+    moves_from: Literal["target", "measured"] = "target"
+    arm_motion: MotionLimits | None = None
+    gripper_motion: MotionLimits | None = None
 
     @property
     def substeps(self) -> int:
         """Physics steps in one control step."""
         return round(self.control_period / self.physics_step)
 
-    def scene(self) -> mujoco.MjSpec:
-        """A new scene that holds this arm with its servos, base_link at its place in the world."""
-        scene = mujoco.MjSpec.from_file(str(self.mjcf))
+    def spec(self, mount: Mount) -> mujoco.MjSpec:
+        """A new scene that holds this arm with its servos, set up as the mount says."""
+        spec = mujoco.MjSpec.from_file(str(self.mjcf))
         for servo in (*self.arm, *self.gripper):
-            _add_servo(scene, servo)
-        base = scene.body("base_link")
-        base.pos = self.base_position
-        base.quat = [np.cos(self.base_yaw / 2), 0.0, 0.0, np.sin(self.base_yaw / 2)]
-        return scene
+            _add_servo(spec, servo)
+        base = spec.body("base_link")
+        base.pos = [mount.base.x, mount.base.y, mount.height]
+        base.quat = mount.base.quaternion
+        if mount.camera is not None:
+            camera = spec.camera(self.camera)
+            camera.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT  # else the file's axes win over quat
+            camera.pos, camera.quat = mount.camera.position, mount.camera.quaternion
+        return spec
 
 
 def _add_servo(spec: mujoco.MjSpec, servo: Actuator) -> None:
+    # Without its force limit, which the controller keeps: MuJoCo integrates a limited actuator's damping explicitly
+    # while it is at the limit, and light links would bounce between both limits.
     actuator = spec.add_actuator(
         name=servo.joint,
         target=servo.joint,
         trntype=mujoco.mjtTrn.mjTRN_JOINT,
         gaintype=mujoco.mjtGain.mjGAIN_FIXED,
         biastype=mujoco.mjtBias.mjBIAS_AFFINE,
-        forcelimited=True,
-        forcerange=[-servo.force_limit, servo.force_limit],
     )
     actuator.gainprm[0] = servo.stiffness
     actuator.biasprm[:3] = [0.0, -servo.stiffness, -servo.damping]

@@ -34,7 +34,7 @@ class Shard:
         number: place among the task's shards.
         tried: attempts made.
         schema: what a frame holds.
-        episodes: of every success: attempt, seed, length, images (statistics of each camera).
+        episodes: of every success: attempt, seed, variant, length, images (statistics of each camera).
     """
 
     directory: Path
@@ -181,7 +181,9 @@ class _Assembly:
     ) -> dict[str, Any]:
         length, fps = episode["length"], self.schema.fps
         row: dict[str, Any] = {"episode_index": len(self._rows), "tasks": tasks, "length": length}
-        row |= {"seed": episode["seed"]} | {f"data/{key}": value for key, value in place.items()}
+        row |= {"seed": episode["seed"], "variant": episode["variant"]} | {
+            f"data/{key}": value for key, value in place.items()
+        }
         row |= {"dataset_from_index": self._frames, "dataset_to_index": self._frames + length}
         for camera in self.schema.cameras:
             video = f"videos/{lerobot.IMAGES}{camera}"
@@ -223,8 +225,8 @@ def _frames(schema: lerobot.Schema, found: Sequence[Demonstration]) -> pa.Table:
 
 def _summary(demonstration: Demonstration) -> dict[str, Any]:
     images = {camera: lerobot.as_lists(lerobot.image_statistics(each)) for camera, each in demonstration.images.items()}
-    found = {"attempt": demonstration.attempt, "seed": demonstration.seed, "length": len(demonstration)}
-    return found | {"images": images}
+    found = {"attempt": demonstration.attempt, "seed": demonstration.seed, "variant": demonstration.variant}
+    return found | {"length": len(demonstration), "images": images}
 
 
 def _arrays(lists: dict[str, list[Any]]) -> lerobot.Statistics:

@@ -1,11 +1,17 @@
-"""What a task may ask about the running simulation: where things are, what touches what, how fast it moves."""
+"""What tasks and experts may ask the running simulation: where things are, what touches what, how fast it moves."""
+
+from collections.abc import Iterable
 
 import mujoco
 import numpy as np
 
 from envs.control import EndEffectorController
 from envs.geometry import Matrix, PlanarPose, Vector, quaternion_from_yaw, roll_pitch_yaw
-from envs.robot import Robot
+from envs.robot import Mount, Robot
+
+_FORCE = 1e-6  # [N] below which a contact does not count
+_CLEARANCE = 0.001  # [m] between an object and what it is placed on
+_OBJECT_DAMPING = 0.1  # [1/s] linear and angular, as SIMPLER damps its objects
 
 
 class World:
@@ -13,17 +19,24 @@ class World:
 
     Args:
         robot: the arm in the scene.
+        mount: how it is set up.
         model: the compiled scene.
+        objects: names of the free bodies.
     """
 
-    def __init__(self, robot: Robot, model: mujoco.MjModel) -> None:
+    def __init__(self, robot: Robot, mount: Mount, model: mujoco.MjModel, objects: Iterable[str] = ()) -> None:
         self.robot = robot
+        self.mount = mount
         self.model = model
         self.data = mujoco.MjData(model)
+        self.objects = tuple(objects)
         self.controller = EndEffectorController(robot, model)
         self._base = model.body("base_link").id
-        self._fingers = {model.geom(servo.joint).id for servo in robot.gripper}
+        self._finger_bodies = [{model.body(name).id for name in finger} for finger in robot.fingers]
         self._finger_qpos = [model.joint(servo.joint).qposadr[0] for servo in robot.gripper]
+        self._is_robot = model.body_rootid == self._base
+        for name in self.objects:
+            self._damp(name)
 
     def position(self, body: str) -> Vector:
         """(3,) centre of mass of a body in the world [m]."""
@@ -37,15 +50,22 @@ class World:
         """(3, 3) rotation of a body in the world."""
         return self.data.xmat[self.model.body(body).id].reshape(3, 3).copy()
 
+    def site(self, name: str) -> Vector:
+        """(3,) position of a site in the world [m]."""
+        return self.data.site(name).xpos.copy()
+
     def in_base(self, position: Vector) -> Vector:
         """A world position (3,) [m] in the robot's base frame."""
-        base_to_world = self.data.xmat[self._base].reshape(3, 3)
-        return base_to_world.T @ (position - self.data.xpos[self._base])
+        return self.base_rotation.T @ (position - self.data.xpos[self._base])
+
+    @property
+    def base_rotation(self) -> Matrix:
+        """(3, 3) rotation of the robot's base frame in the world."""
+        return self.data.xmat[self._base].reshape(3, 3).copy()
 
     def yaw_in_base(self, body: str) -> float:
         """[rad] of a body's x axis about the vertical, in the robot's base frame."""
-        base_to_world = self.data.xmat[self._base].reshape(3, 3)
-        return float(roll_pitch_yaw(base_to_world.T @ self.rotation(body))[2])
+        return float(roll_pitch_yaw(self.base_rotation.T @ self.rotation(body))[2])
 
     def speed(self, body: str) -> tuple[float, float]:
         """Linear [m/s] and angular [rad/s] speed of a body."""
@@ -54,45 +74,132 @@ class World:
         mujoco.mj_objectVelocity(self.model, self.data, mujoco.mjtObj.mjOBJ_BODY, body_id, velocity, 0)
         return float(np.linalg.norm(velocity[3:])), float(np.linalg.norm(velocity[:3]))
 
-    def touching(self, first: str, second: str) -> bool:
-        """Whether two bodies are in contact."""
-        pair = {self.model.body(first).id, self.model.body(second).id}
-        bodies = self.model.geom_bodyid
-        return any({bodies[a], bodies[b]} == pair for a, b in self.data.contact.geom)
+    def contact_force(self, body: str, other: str | set[int]) -> Vector:
+        """(3,) [N] with which other bodies (a name or ids) push a body, in the world frame."""
+        body_id = self.model.body(body).id
+        others = {self.model.body(other).id} if isinstance(other, str) else other
+        total = np.zeros(3)
+        for index, force in self._contacts(body_id):
+            if index in others:
+                total += force
+        return total
+
+    def touching(self, body: str, other: str) -> bool:
+        """Whether two bodies push each other."""
+        other_id = self.model.body(other).id
+        return any(index == other_id and np.linalg.norm(force) > _FORCE for index, force in self._by_other(body))
+
+    def touched_bodies(self, body: str) -> set[str]:
+        """Names of what pushes a body, the robot's links left out."""
+        return {
+            self.model.body(index).name
+            for index, force in self._by_other(body)
+            if not self._is_robot[index] and np.linalg.norm(force) > _FORCE
+        }
+
+    def touched_by_robot(self, body: str) -> bool:
+        """Whether any link of the robot pushes a body."""
+        return any(self._is_robot[index] and np.linalg.norm(force) > _FORCE for index, force in self._by_other(body))
 
     def finger_contacts(self, body: str) -> int:
-        """How many fingers touch a body."""
-        body_id = self.model.body(body).id
-        bodies = self.model.geom_bodyid
-        touched: set[int] = set()
-        for a, b in self.data.contact.geom:
-            if a in self._fingers and bodies[b] == body_id:
-                touched.add(int(a))
-            if b in self._fingers and bodies[a] == body_id:
-                touched.add(int(b))
-        return len(touched)
+        """How many fingers touch a body: 0, 1 or 2."""
+        touched = {index for index, _ in self._by_other(body)}
+        return sum(bool(finger & touched) for finger in self._finger_bodies)
+
+    def grasped(self, body: str, max_angle: float) -> bool:
+        """SIMPLER's grasp test: both fingers push the body, each within `max_angle` [rad] of its closing direction."""
+        centres = [np.mean([self.data.xipos[index] for index in finger], axis=0) for finger in self._finger_bodies]
+        closing = centres[1] - centres[0]
+        for finger, direction in zip(self._finger_bodies, (closing, -closing), strict=True):
+            force = self.contact_force(body, finger)
+            length = float(np.linalg.norm(force) * np.linalg.norm(direction))
+            if np.linalg.norm(force) < _FORCE or force @ direction < length * np.cos(max_angle):
+                return False
+        return True
 
     def gripper_opening(self) -> float:
         """0 closed .. 1 open, mean over the fingers, as the fraction between their two targets."""
         closed, opened = self.robot.finger_targets
         return float(np.mean(self.data.qpos[self._finger_qpos]) - closed) / (opened - closed)
 
-    def place(self, body: str, pose: PlanarPose, height: float) -> None:
-        """Put a free body's frame at a planar pose and height [m], at rest."""
-        joint = self.model.joint(self.model.body(body).jntadr[0])
-        self.data.qpos[joint.qposadr[0] :][:7] = [pose.x, pose.y, height, *quaternion_from_yaw(pose.yaw)]
-        self.data.qvel[joint.dofadr[0] :][:6] = 0.0
+    def joint(self, name: str) -> float:
+        """Position of a hinge or slide joint [rad or m]."""
+        return float(self.data.joint(name).qpos[0])
 
-    def place_robot(self) -> None:
-        """Put the arm at its initial joint positions with the gripper open, at rest, and hold it there."""
-        for servo, value in zip(self.robot.arm, self.robot.initial_arm, strict=True):
-            self.data.joint(servo.joint).qpos[0] = value
+    def joint_speed(self, name: str) -> float:
+        """Speed of a hinge or slide joint [rad/s or m/s]."""
+        return float(self.data.joint(name).qvel[0])
+
+    def set_joint(self, name: str, position: float) -> None:
+        """Put a hinge or slide joint at a position [rad or m], at rest."""
+        joint = self.data.joint(name)
+        joint.qpos[0], joint.qvel[0] = position, 0.0
+
+    def place(self, body: str, pose: PlanarPose, surface: float) -> None:
+        """Put a free body at rest with its lowest point just above a surface of this height [m]."""
+        joint = self.data.joint(body)
+        joint.qpos[:] = [pose.x, pose.y, 0.0, *pose.quaternion]
+        joint.qvel[:] = 0.0
+        mujoco.mj_kinematics(self.model, self.data)
+        joint.qpos[2] = surface + _CLEARANCE - self._lowest(self.model.body(body).id)
+
+    def place_robot(self, base: PlanarPose | None = None) -> None:
+        """Put the arm at its initial joint positions with the gripper open, at rest, and hold it there.
+
+        Args:
+            base: where it stands, None for the mount's own place.
+        """
+        stand = base or self.mount.base
+        self.model.body_pos[self._base] = [stand.x, stand.y, self.mount.height]
+        self.model.body_quat[self._base] = quaternion_from_yaw(stand.yaw)
+        for servo, value in zip(self.robot.arm, self.mount.arm, strict=True):
+            self.set_joint(servo.joint, value)
         for servo in self.robot.gripper:
-            joint = self.data.joint(servo.joint)
-            joint.qpos[0] = self.model.joint(servo.joint).range[1]
+            lowest, highest = self.model.joint(servo.joint).range
+            self.set_joint(servo.joint, float(np.clip(self.robot.finger_targets[1], lowest, highest)))
         mujoco.mj_forward(self.model, self.data)
         self.controller.reset(self.data)
 
     def advance(self, steps: int) -> None:
-        """Run the physics."""
+        """Run the physics with the servos' targets as they are."""
         mujoco.mj_step(self.model, self.data, nstep=steps)
+
+    def is_moving(self, linear: float = 1e-3, angular: float = 1e-2) -> bool:
+        """Whether any object is faster than these speeds [m/s], [rad/s]."""
+        speeds = (self.speed(name) for name in self.objects)
+        return any(speed > linear or turning > angular for speed, turning in speeds)
+
+    def _damp(self, name: str) -> None:
+        body, first = self.model.body(name), self.model.joint(name).dofadr[0]
+        self.model.dof_damping[first : first + 3] = _OBJECT_DAMPING * body.mass[0]
+        self.model.dof_damping[first + 3 : first + 6] = _OBJECT_DAMPING * body.inertia
+
+    def _lowest(self, body_id: int) -> float:
+        """[m] height of the lowest corner of the boxes around a body's colliding geoms."""
+        model, corners = self.model, []
+        for geom in np.flatnonzero((model.geom_bodyid == body_id) & (model.geom_contype > 0)):
+            centre, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
+            vertical = self.data.geom_xmat[geom].reshape(3, 3)[2]
+            corners.append(self.data.geom_xpos[geom, 2] + vertical @ centre - np.abs(vertical) @ half)
+        return float(min(corners))
+
+    def _by_other(self, body: str) -> list[tuple[int, Vector]]:
+        """Total force (3,) [N] on a body from each body that touches it, by id."""
+        totals: dict[int, Vector] = {}
+        for index, force in self._contacts(self.model.body(body).id):
+            totals[index] = totals.get(index, np.zeros(3)) + force
+        return list(totals.items())
+
+    def _contacts(self, body_id: int) -> list[tuple[int, Vector]]:
+        """(other body's id, force (3,) [N] on this body) of every contact of a body."""
+        found: list[tuple[int, Vector]] = []
+        geoms = self.data.contact.geom
+        bodies = self.model.geom_bodyid[geoms]
+        wrench = np.empty(6)
+        for number in np.flatnonzero((bodies == body_id).any(axis=1)):
+            contact = self.data.contact[number]
+            mujoco.mj_contactForce(self.model, self.data, number, wrench)
+            force = contact.frame.reshape(3, 3).T @ wrench[:3]  # on the second geom's body
+            first, second = bodies[number]
+            found.append((int(first), force) if second == body_id else (int(second), -force))
+        return found

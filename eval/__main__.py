@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,10 @@ def evaluate(settings: Settings, console: Console) -> int:
     from eval.evaluate import VIDEOS, Evaluation, identity, pending
     from eval.observers import progress
     from eval.sources import open_source
-    from eval.worlds import grid_size, make_world, task_names
+    from eval.worlds import grid_size, make_world, suite, task_names
 
-    episodes = plan(settings, task_names(), grid_size)
+    episodes = plan(settings, task_names(), grid_size, suite)
+    build = partial(make_world, overlay=settings.overlay, robot_assets=settings.robot_assets)
     with RunFolder(Path(settings.out)) as folder:
         folder.claim(settings.identity())
         todo, asked = pending(episodes, folder.records), settings.asked()
@@ -50,8 +52,8 @@ def evaluate(settings: Settings, console: Console) -> int:
                 signed = {**settings.identity(), **identity(source)}
                 folder.claim(signed)
                 videos = folder.path / VIDEOS if settings.video else None
-                with Evaluation(source, make_world, settings.rows, videos) as evaluation:
-                    evaluation.enter((todo or episodes)[0].task)
+                with Evaluation(source, build, settings.rows, videos) as evaluation:
+                    evaluation.enter((todo or episodes)[0])
                     folder.sign(signed, {ASKED: asked, RENDERER: evaluation.renderer})
                     if todo:
                         with progress(console, len(todo)) as watch:
@@ -63,12 +65,15 @@ def evaluate(settings: Settings, console: Console) -> int:
 def report(folder: RunFolder, renderer: str, console: Console) -> None:
     """Write `results.json` and `report.html` from the stored episodes and print both tables."""
     from eval.machine import describe
+    from eval.markdown import results_markdown
     from eval.report import write_report  # statsmodels and matplotlib take seconds to import: after the episodes
     from eval.summary import latency_table, results, success_table
+    from eval.worlds import left_out
 
     records = list(folder.records.values())
-    content = results(records, describe(sys.argv, renderer))
+    content = results(records, describe(sys.argv, renderer), left_out({record.variant for record in records}))
     write_atomically(folder.path / "results.json", json.dumps(content, indent=2) + "\n")
+    write_atomically(folder.path / "results.md", results_markdown(content))
     page = write_report(folder.path, content, records)
     console.print(success_table(content["tasks"]))
     console.print(latency_table(content["tasks"]))

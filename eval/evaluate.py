@@ -19,7 +19,7 @@ from vla.chunking import OpenLoop
 EXPIRED = "expired"  # the server's word for an observation that waited longer than the robot does
 VIDEOS = "videos"  # within the run's folder
 
-MakeWorld = Callable[[str, Sequence[Camera], bool], Any]  # task, cameras the policy reads, film it -> environment
+MakeWorld = Callable[[Episode, Sequence[Camera], bool], Any]  # its world, for cameras the policy reads; film it
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Evaluation:
 
     Args:
         source: gives the policy.
-        make_world: builds the environment of a task.
+        make_world: builds the environment of an episode's task and variant.
         execute: actions taken from each chunk.
         videos: folder for videos, or None.
 
@@ -41,7 +41,7 @@ class Evaluation:
     execute: int
     videos: Path | None = None
     renderer: str = ""
-    _task: str = ""
+    _stage: tuple[str, ...] = ()
     _world: Any = field(default=None, repr=False)
 
     def __enter__(self) -> "Evaluation":
@@ -57,8 +57,8 @@ class Evaluation:
             InputError: if the policy does not fit the robot of a task; nothing of that task is run.
         """
         for episode in episodes:
-            if episode.task != self._task:  # outside the episode: what is wrong with a whole task is the user's to know
-                self.enter(episode.task)
+            if stage_of(episode) != self._stage:  # outside the episode: what is wrong with a whole task is the user's
+                self.enter(episode)
             record = self.attempt(episode)
             folder.add(record)
             watch(record)
@@ -68,7 +68,7 @@ class Evaluation:
         began, period = time.perf_counter(), 0.0
         seen, spec, outcome, error, video = Rollout(), self.source.spec, "finished", "", None
         try:
-            world = self._world if self._world is not None else self.enter(episode.task)
+            world = self._world if self._world is not None else self.enter(episode)
             period = world.unwrapped.control_period
             policy = self.source.policy(world.unwrapped)
             spec = policy.spec
@@ -81,16 +81,16 @@ class Evaluation:
         record = _record(episode, seen, outcome, error, spec, seconds)
         return record if video is None else _filmed(record, video)
 
-    def enter(self, task: str) -> Any:
-        """Build the environment of a task, closing the one before.
+    def enter(self, episode: Episode) -> Any:
+        """Build the environment of an episode, closing the one before.
 
         Raises:
             InputError: if the policy does not fit the robot.
         """
         self._close()
         spec = self.source.spec
-        self._world = self.make_world(task, spec.cameras if spec else (), self.videos is not None)
-        self._task = task
+        self._world = self.make_world(episode, spec.cameras if spec else (), self.videos is not None)
+        self._stage = stage_of(episode)
         world = self._world.unwrapped
         self.renderer = world.renderer_name
         if spec is not None:
@@ -107,6 +107,11 @@ class Evaluation:
         if self._world is not None:
             self._world.close()
             self._world = None
+
+
+def stage_of(episode: Episode) -> tuple[str, ...]:
+    """What episodes that share an environment have in common."""
+    return episode.task, episode.setting, episode.variant, episode.scene
 
 
 def identity(source: Source) -> dict[str, str]:

@@ -37,10 +37,11 @@ class Episode:
     Attributes:
         task: environment name.
         episode_id: index of an official start (`starts="grid"`), or of a fresh one drawn from the seed.
-        setting: `visual_matching`.
+        setting: `visual_matching` or `variant_aggregation`.
         starts: `grid` or `random`.
         run_seed: seed of the whole run.
-        variant: visual variant, `base` for the unperturbed scene.
+        variant: visual variant, `base` for the unperturbed scene; paired: its starts are those of every other variant.
+        scene: `official`, or `mixed` with the objects of other tasks present.
     """
 
     task: str
@@ -49,6 +50,7 @@ class Episode:
     starts: str = "grid"
     run_seed: int = 0
     variant: str = "base"
+    scene: str = "official"
 
     @property
     def seed(self) -> int:
@@ -58,7 +60,9 @@ class Episode:
     @property
     def session(self) -> str:
         """What the policy knows this episode by; policies seed their noise from it, so equal sessions act equally."""
-        return f"{self.task}/{self.setting}/{self.variant}/{self.starts}/{self.episode_id}/{self.run_seed}"
+        place = f"{self.task}/{self.setting}/{self.variant}"
+        mixed = "" if self.scene == "official" else f"/{self.scene}"
+        return f"{place}{mixed}/{self.starts}/{self.episode_id}/{self.run_seed}"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -71,6 +75,7 @@ class Rollout:
     """What one episode showed so far; complete after `rollout` returns.
 
     Attributes:
+        instruction: the first of the episode.
         success: the official condition after each control step.
         strict: the strict condition after each control step.
         latency_ms: stage -> milliseconds of each answer of the policy.
@@ -121,7 +126,7 @@ def rollout(
     chunking.reset()
     truncated = False
     while True:
-        observation = observe(raw, seen.instruction, episode.session, seen.steps)
+        observation = observe(raw, info["instruction"], episode.session, seen.steps)
         for observer in observers:
             observer(observation)
         if truncated:  # the state that decided success was observed too

@@ -9,13 +9,14 @@ from typing import Any
 from eval.rollout import Episode
 from vla.api import InputError
 
-SETTINGS = ("visual_matching",)
+SETTINGS = ("visual_matching", "variant_aggregation")
+SCENES = ("official", "mixed")
 STARTS = ("grid", "random")
 GROUPS = ("widowx", "google_robot")
 POLICIES = ("served", "remote", "local", "expert", "random", "hold")
 SCRIPTED = POLICIES[3:]
 _NAMES = ("out", "model", "accel", "init", "device", "dtype")
-_OPTIONAL_NAMES = ("endpoint", "checkpoint")
+_OPTIONAL_NAMES = ("endpoint", "checkpoint", "overlay", "robot_assets")
 EXECUTE = 2  # default actions taken from each chunk
 RANDOM_EPISODES = 100  # default number of fresh starts: a 95% interval of +-10 points at worst
 
@@ -27,7 +28,12 @@ class Settings:
     Attributes:
         tasks: task names, or `all`, or all of a robot: `widowx`, `google_robot`.
         policy: served, remote, local, expert, random or hold.
-        episodes: per task; None for every official start, or RANDOM_EPISODES fresh ones.
+        setting: `visual_matching` or `variant_aggregation`.
+        variants: names of visual variants; None for all that SIMPLER runs for a task in the setting.
+        scene: `official`, or `mixed` with the objects and targets of other tasks present.
+        overlay: photograph behind robot and objects under visual matching; None for the one that is drawn.
+        robot_assets: checkout of MuJoCo Menagerie whose meshes replace our own robots.
+        episodes: per task and variant; None for every official start, or RANDOM_EPISODES fresh ones.
         starts: `grid` (official starts) or `random` (fresh ones from `seed`).
         seed: of the run; every episode derives its own from it.
         execute: actions taken from each chunk before the policy is asked again; None for the default.
@@ -41,6 +47,10 @@ class Settings:
     tasks: tuple[str, ...]
     policy: str
     setting: str
+    variants: tuple[str, ...] | None
+    scene: str
+    overlay: str | None
+    robot_assets: str | None
     starts: str
     episodes: int | None
     seed: int
@@ -61,7 +71,10 @@ class Settings:
     def read(cls, config: dict[str, Any]) -> "Settings":
         """Build from the values of the configuration file and the command line."""
         tasks = config["tasks"]
-        return cls(**{**config, "tasks": tuple(tasks) if isinstance(tasks, list) else (tasks,)})
+        variants = config["variants"]
+        if variants is not None:
+            variants = tuple(variants) if isinstance(variants, list) else (variants,)
+        return cls(**{**config, "tasks": tuple(tasks) if isinstance(tasks, list) else (tasks,), "variants": variants})
 
     def __post_init__(self) -> None:
         if not all(isinstance(task, str) for task in self.tasks):
@@ -74,7 +87,10 @@ class Settings:
                 raise InputError(f"{name} must be one name or null, got {getattr(self, name)!r}")
         _one_of("policy", self.policy, POLICIES)
         _one_of("setting", self.setting, SETTINGS)
+        _one_of("scene", self.scene, SCENES)
         _one_of("starts", self.starts, STARTS)
+        if self.scene == "mixed" and self.starts == "grid":
+            raise InputError("scene=mixed has no official starts; add starts=random")
         _whole("seed", self.seed, at_least=0)
         for name in ("episodes", "execute", "threads"):
             if getattr(self, name) is not None:
@@ -108,16 +124,25 @@ class Settings:
 
     def identity(self) -> dict[str, Any]:
         """What every episode of one folder must share."""
-        names = ["policy", "setting", "starts", "seed"] + ["device", "dtype"] * self.has_model
+        names = ["policy", "setting", "scene", "overlay", "robot_assets", "starts", "seed"] + [
+            "device",
+            "dtype",
+        ] * self.has_model
         return {**{name: getattr(self, name) for name in names}, "execute": self.rows}
 
 
-def plan(settings: Settings, known: Sequence[str], grid_size: Callable[[str], int]) -> list[Episode]:
+def plan(
+    settings: Settings,
+    known: Sequence[str],
+    grid_size: Callable[[str], int],
+    suite: Callable[[str, str], Sequence[str]],
+) -> list[Episode]:
     """Every episode this evaluation asks for.
 
     Args:
         known: all task names.
         grid_size: task name -> number of official starts.
+        suite: task name, setting -> the variants that belong to both.
 
     Raises:
         InputError: on an unknown task, or more episodes than there are official starts.
@@ -129,7 +154,9 @@ def plan(settings: Settings, known: Sequence[str], grid_size: Callable[[str], in
             raise InputError(
                 f"episodes={count}, but {task} has {grid_size(task)} official starts; use starts=random for more"
             )
-        episodes += [Episode(task, number, settings.setting, settings.starts, settings.seed) for number in range(count)]
+        for variant in settings.variants or suite(task, settings.setting):
+            common = (settings.setting, settings.starts, settings.seed, variant, settings.scene)
+            episodes += [Episode(task, number, *common) for number in range(count)]
     return episodes
 
 

@@ -1,7 +1,7 @@
 """Episodes -> numbers: success with intervals and latencies, recomputed from the stored lines alone."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -9,9 +9,13 @@ from rich.text import Text
 
 from eval.results import Record
 from eval.rollout import ROUND_TRIP
-from eval.statistics import clopper_pearson, percentile, wilson
+from eval.statistics import clopper_pearson, design_effect, mean_interval, percentile, posterior, wilson
 
-CONVENTION = "success at the last step (SIMPLER); ci95: Wilson; errors and timeouts are not counted"
+CONVENTION = (
+    "success at the last step (SIMPLER); ci95: Wilson, where a start that was run in several variants counts for as "
+    "many episodes as it is worth (Rao-Scott design effect); errors and timeouts are not counted"
+)
+AVERAGE = "macro average: the mean of the tasks' success rates; its interval is made of theirs (MOVER)"
 
 MEASURES: dict[str, Callable[[Record], bool | None]] = {
     "last step": lambda record: record.success_last_step,
@@ -20,25 +24,45 @@ MEASURES: dict[str, Callable[[Record], bool | None]] = {
 }
 
 
-def results(records: Iterable[Record], meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of `results.json`."""
-    tasks = [_task(group) for group in _groups(records)]
+def results(
+    records: Iterable[Record], meta: Mapping[str, Any], left_out: Collection[str] = frozenset()
+) -> dict[str, Any]:
+    """The content of `results.json`.
+
+    Args:
+        left_out: variants that are listed but not part of a task's rates (SIMPLER's camera poses).
+    """
+    tasks = [_task(group, left_out) for group in _groups(records)]
     rates = [task["success_rate"] for task in tasks if task["n"]]
-    return {"meta": dict(meta), "tasks": tasks, "mean_success": sum(rates) / len(rates) if rates else None}
+    intervals = [task["ci95"] for task in tasks if task["n"]]
+    return {
+        "meta": dict(meta),
+        "tasks": tasks,
+        "mean_success": sum(rates) / len(rates) if rates else None,
+        "mean_ci95": list(mean_interval(rates, intervals)) if rates else None,
+        "average": AVERAGE,
+    }
 
 
 def rate(records: Sequence[Record], measure: str) -> dict[str, Any]:
-    """Success of the scored episodes: n, successes, success_rate, ci95 and the exact ci95_clopper_pearson."""
-    outcomes = [bool(MEASURES[measure](record)) for record in records if record.scored]
-    n, successes = len(outcomes), sum(outcomes)
+    """Success of the scored episodes of one task: counts, rate, intervals and posterior; None without episodes.
+
+    Episodes of the same start under several variants are not independent, so they count for fewer in the intervals.
+    """
+    scored = [record for record in records if record.scored]
+    outcomes = [bool(MEASURES[measure](record)) for record in scored]
+    n, successes, starts = len(outcomes), sum(outcomes), [record.episode_id for record in scored]
+    counts = {"n": n, "starts": len(set(starts)), "successes": successes}
     if n == 0:
-        return {"n": 0, "successes": 0, "success_rate": None, "ci95": None, "ci95_clopper_pearson": None}
+        return counts | dict.fromkeys(("success_rate", "ci95", "ci95_clopper_pearson", "posterior"))
+    effect = design_effect(outcomes, starts)
+    believed = posterior(successes / effect, n / effect)
     return {
-        "n": n,
-        "successes": successes,
+        **counts,
         "success_rate": successes / n,
-        "ci95": list(wilson(successes, n)),
-        "ci95_clopper_pearson": list(clopper_pearson(successes, n)),
+        "ci95": list(wilson(successes / effect, n / effect)),
+        "ci95_clopper_pearson": list(clopper_pearson(successes / effect, n / effect)),
+        "posterior": {"prior": "Beta(1, 1)", "mean": believed.mean, "ci95": [believed.low, believed.high]},
     }
 
 
@@ -72,6 +96,10 @@ def success_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(task["task"], "last step", Text(text_of(task)), str(task["errors"]))
         for measure in ("any_step", "strict"):
             table.add_row("", measure.replace("_", " "), Text(text_of(task[measure])), "")
+        if len(task["per_variant"]) > 1:
+            for name, measured in task["per_variant"].items():
+                label = f"last step: {name}" + (" (not averaged)" if name in task["not_averaged"] else "")
+                table.add_row("", label, Text(text_of(measured)), "")
     return table
 
 
@@ -104,18 +132,20 @@ def _groups(records: Iterable[Record]) -> list[list[Record]]:
     return [groups[name] for name in sorted(groups)]
 
 
-def _task(records: Sequence[Record]) -> dict[str, Any]:
+def _task(records: Sequence[Record], left_out: Collection[str]) -> dict[str, Any]:
     by_variant: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_variant[record.variant].append(record)
+    averaged = [record for record in records if record.variant not in left_out] or list(records)
     return {
         "task": records[0].task,
         "setting": records[0].setting,
-        **rate(records, "last step"),
+        **rate(averaged, "last step"),
         "convention": CONVENTION,
-        "any_step": rate(records, "any step"),
-        "strict": rate(records, "strict"),
+        "any_step": rate(averaged, "any step"),
+        "strict": rate(averaged, "strict"),
         "errors": sum(not record.scored for record in records),
+        "not_averaged": sorted(set(by_variant) & set(left_out)) if len(averaged) < len(records) else [],
         "per_variant": {name: rate(group, "last step") for name, group in sorted(by_variant.items())},
         "latency_ms": latency(samples_of(records)),
     }

@@ -1,8 +1,9 @@
 """Builds the environment a policy needs: its camera at its image size, or no images for a policy that reads none."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from eval.rollout import Episode
 from vla.api import Camera, InputError
 
 FILM_SIZE = (224, 224)  # (height, width) [pixels] of videos of policies that read no image
@@ -22,22 +23,54 @@ def grid_size(task: str) -> int:
     return envs.tasks.find(task).grid_size
 
 
-def make_world(task: str, cameras: Sequence[Camera], film: bool) -> Any:
-    """The environment of a task for one policy.
+def suite(task: str, setting: str) -> list[str]:
+    """Names of the variants that SIMPLER runs for a task in a setting."""
+    import envs.tasks
+    import envs.variants
+
+    return [variant.name for variant in envs.variants.suite(envs.tasks.find(task), setting)]
+
+
+def left_out(variants: Iterable[str]) -> frozenset[str]:
+    """Those variants that SIMPLER runs but does not average."""
+    import envs.variants
+
+    return frozenset(name for name in variants if not envs.variants.find(name).in_average)
+
+
+def make_world(
+    episode: Episode,
+    cameras: Sequence[Camera],
+    film: bool,
+    overlay: str | None = None,
+    robot_assets: str | None = None,
+) -> Any:
+    """The environment of an episode for one policy.
 
     Args:
-        task: name.
+        episode: names task, setting, variant and scene.
         cameras: what the policy reads.
         film: draw images even if the policy reads none.
+        overlay: photograph behind robot and objects.
+        robot_assets: checkout of MuJoCo Menagerie.
 
     Raises:
         InputError: if the policy reads a camera the robot does not have.
-        EnvError: on an unknown task, or without OpenGL.
+        EnvError: on an unknown task or variant, a file that cannot be used, or without OpenGL.
     """
     import envs.tasks
 
-    size = image_size(cameras, envs.tasks.find(task).robot.camera)
-    return envs.make(task, image_size=size or FILM_SIZE, render=film or size is not None)
+    size = image_size(cameras, envs.tasks.find(episode.task).robot.camera)
+    return envs.make(
+        episode.task,
+        setting=episode.setting,
+        variant=episode.variant,
+        scene=episode.scene,
+        overlay=overlay,
+        robot_assets=robot_assets,
+        image_size=size or FILM_SIZE,
+        render=film or size is not None,
+    )
 
 
 def image_size(cameras: Sequence[Camera], available: str) -> tuple[int, int] | None:

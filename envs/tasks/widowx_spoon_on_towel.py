@@ -1,17 +1,17 @@
 """Put the spoon on the towel (SIMPLER `PutSpoonOnTableClothInScene-v0`)."""
 
-import math
+from envs.robots.widowx import TABLE_MOUNT
+from envs.scenes.bridge_table import SCENE
+from envs.tasks._bridge_table import CENTRE, MIXTURE, ROOM, SPOON_ON_TOWEL, SPOON_YAWS
+from envs.tasks._layout import on_corners
+from envs.tasks._put_on import PutOnTask
 
-from envs.objects import SPOON, TOWEL
-from envs.robots.widowx import ROBOT
-from envs.tasks._put_on import PutOn
-
-TASK = PutOn(
+TASK = PutOnTask(
     name="widowx_spoon_on_towel",
-    robot=ROBOT,
-    instruction="put the spoon on the towel",
-    source=SPOON,
-    target=TOWEL,
-    half_edge=0.075,
-    yaws=((0.0, 0.0), (math.pi / 2, 0.0)),
+    goal=SPOON_ON_TOWEL,
+    scene=SCENE,
+    mount=TABLE_MOUNT,
+    layouts=on_corners(("spoon", "towel"), CENTRE, half_edges=(0.075,), yaws=[(yaw, 0.0) for yaw in SPOON_YAWS]),
+    room=ROOM,
+    mixture=MIXTURE,
 )

@@ -1,72 +1,240 @@
-"""The controller follows the previous target, stays inside its limits, and never throws the tool."""
+"""The controller moves the tool as SIMPLER's controllers do, stays inside every limit, and never throws the tool."""
 
+import math
+from dataclasses import replace
+
+import mujoco
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-import envs
-from envs.geometry import matrix_from_rotation_vector, rotation_vector_from_matrix
-from envs.manipulation import ManipulationEnv
+from envs.control import EndEffectorController
+from envs.geometry import (
+    Matrix,
+    PlanarPose,
+    Vector,
+    matrix_from_rotation_vector,
+    rotation_vector_from_matrix,
+)
+from envs.kinematics import ArmKinematics
+from envs.planning import plan
+from envs.robot import MotionLimits, Mount, Robot
+from envs.robots import google_robot, widowx
+from tests.envs.arms import arm_joints, arm_model, data_at
 
-
-def steps(env: ManipulationEnv, action: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """The state after repeating an action."""
-    for _ in range(count - 1):
-        env.step(action)
-    return env.step(action)[0]["state"]
-
-
-FORWARD = np.array([0.01, 0, 0, 0, 0, 0, 1], np.float32)
-HOLD = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
-
-
-@pytest.fixture
-def env() -> ManipulationEnv:
-    env = envs.make("widowx_spoon_on_towel", render=False)
-    env.reset(seed=0)
-    return env
-
-
-def test_commanded_motion_is_not_lost_to_lag(env: ManipulationEnv) -> None:
-    start = env.reset(seed=0)[0]["state"][:3]
-    steps(env, FORWARD, 5)
-    state = steps(env, HOLD, 15)
-    assert np.allclose(state[:3] - start, [0.05, 0, 0], atol=2e-3)
+GOOGLE_MOUNT = Mount(PlanarPose(0.35, 0.20, math.pi), google_robot.HEIGHT, google_robot.START)
+MODELS: dict[str, mujoco.MjModel] = {
+    "widowx": arm_model(widowx.ROBOT, widowx.TABLE_MOUNT),
+    "google_robot": arm_model(google_robot.ROBOT, GOOGLE_MOUNT),
+}
+ROBOTS = pytest.mark.parametrize("robot", [widowx.ROBOT, google_robot.ROBOT], ids=lambda robot: robot.name)
+STARTS = {"widowx": widowx.TABLE_MOUNT.arm, "google_robot": google_robot.START}
 
 
-def test_rotation_turns_about_the_tool(env: ManipulationEnv) -> None:
-    start = env.reset(seed=0)[0]["state"]
-    env.step(np.array([0, 0, 0, 0, 0, 0.3, 1], np.float32))
-    state = steps(env, HOLD, 15)
-    assert np.allclose(state[:3], start[:3], atol=2e-3)
-    assert state[5] - start[5] == pytest.approx(0.3, abs=0.02)
+class Arm:
+    """A robot at its start with its controller."""
+
+    def __init__(self, robot: Robot) -> None:
+        self.robot = robot
+        self.model = MODELS[robot.name]
+        self.data = data_at(robot, self.model, STARTS[robot.name])
+        self.controller = EndEffectorController(robot, self.model)
+        self.controller.reset(self.data)
+
+    @property
+    def pose(self) -> tuple[Vector, Matrix]:
+        return self.controller.tool_pose(self.data)
+
+    def step(self, *motion: float, gripper: float = 1.0, times: int = 1) -> bool:
+        """Repeat an action of up to six numbers; whether the last was clipped."""
+        clipped = False
+        for _ in range(times):
+            action = np.array([*motion, *[0.0] * (6 - len(motion)), gripper])
+            clipped = self.controller.command(self.data, action)
+            self.controller.advance(self.data)
+        return clipped
 
 
-def test_targets_outside_the_workspace_are_clipped_and_flagged(env: ManipulationEnv) -> None:
-    assert not env.step(FORWARD)[4]["clipped"]
-    assert env.step(np.array([0, 0, -1.0, 0, 0, 0, 1], np.float32))[4]["clipped"]
-    lowest = env.robot.workspace[0][2]
-    assert env.world.controller.target_position[2] == pytest.approx(lowest)
+@ROBOTS
+def test_an_action_of_nothing_moves_nothing(robot: Robot) -> None:
+    arm = Arm(robot)
+    position, rotation = arm.pose
+    assert not arm.step(times=5)
+    assert np.allclose(arm.pose[0], position, atol=1e-5)
+    assert np.allclose(arm.pose[1], rotation, atol=1e-4)
 
 
-def test_gripper_moves_between_its_two_targets(env: ManipulationEnv) -> None:
-    close = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)
-    assert steps(env, close, 5)[6] < 0.1
-    assert steps(env, HOLD, 5)[6] > 0.9
+def test_motion_added_to_the_target_is_not_lost_to_lag() -> None:
+    arm = Arm(widowx.ROBOT)
+    start, _ = arm.pose
+    arm.step(0.01, times=5)
+    arm.step(times=15)
+    assert np.allclose(arm.pose[0] - start, [0.05, 0, 0], atol=1e-3)
+
+
+def test_motion_added_to_the_measured_tool_starts_where_the_tool_is() -> None:
+    arm = Arm(google_robot.ROBOT)
+    arm.step(0.05, times=3)
+    position, rotation = arm.pose
+    turn = np.array([0.0, 0.1, 0.2])
+    arm.controller.command(arm.data, np.array([0.02, 0.01, -0.03, *turn, 1.0]))
+    assert np.allclose(arm.controller.target_position - position, [0.02, 0.01, -0.03])
+    assert np.allclose(arm.controller.target_rotation, matrix_from_rotation_vector(turn) @ rotation)
+
+
+def test_an_accumulating_target_turns_about_the_measured_tool() -> None:
+    arm = Arm(widowx.ROBOT)
+    arm.step(0.03, 0.02)
+    tool, _ = arm.pose
+    target, rotation = arm.controller.target_position.copy(), arm.controller.target_rotation.copy()
+    turn = matrix_from_rotation_vector(np.array([0.0, 0.0, 0.3]))
+    arm.controller.command(arm.data, np.array([0, 0, 0.01, 0, 0, 0.3, 1.0]))
+    assert np.linalg.norm(target - tool) > 0.005  # the tool lags behind, so where it turns matters
+    assert np.allclose(arm.controller.target_position, tool + turn @ (target - tool) + [0, 0, 0.01])
+    assert np.allclose(arm.controller.target_rotation, turn @ rotation)
+
+
+def test_rotation_leaves_the_tool_in_place() -> None:
+    arm = Arm(widowx.ROBOT)
+    position, rotation = arm.pose
+    arm.step(0, 0, 0, 0, 0, 0.3)
+    arm.step(times=15)
+    assert np.allclose(arm.pose[0], position, atol=1e-3)
+    assert np.allclose(rotation_vector_from_matrix(arm.pose[1] @ rotation.T), [0, 0, 0.3], atol=0.01)
+
+
+@ROBOTS
+def test_targets_outside_the_workspace_are_clipped_and_flagged(robot: Robot) -> None:
+    arm = Arm(robot)
+    assert not arm.step(0.01)
+    assert arm.step(0, 0, 2.0)
+    lowest, highest = np.array(robot.workspace)
+    assert (arm.controller.target_position >= lowest).all()
+    assert (arm.controller.target_position <= highest).all()
+
+
+@ROBOTS
+def test_gripper_commands_beyond_one_are_clipped_and_flagged(robot: Robot) -> None:
+    arm = Arm(robot)
+    assert arm.step(gripper=1.5)
+    assert not arm.step(gripper=-1.0)
+
+
+@ROBOTS
+def test_out_of_reach_is_flagged_and_does_not_add_up(robot: Robot) -> None:
+    arm = Arm(robot)
+    assert arm.step(0, 0, 0, 0, -0.5, times=30)  # the wrist cannot turn for ever
+    _, rotation = arm.pose
+    arm.step(0, 0, 0, 0, 0.5, times=10)
+    assert np.linalg.norm(rotation_vector_from_matrix(arm.pose[1] @ rotation.T)) > 0.3
+
+
+@ROBOTS
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_the_action_the_joints_stay_in_range(robot: Robot, seed: int) -> None:
+    arm, rng = Arm(robot), np.random.default_rng(seed)
+    ranges = np.array([arm.model.joint(servo.joint).range for servo in robot.arm])
+    for scale in (0.05, 0.3, 1.0, 1e6):
+        for _ in range(10):
+            arm.step(*rng.uniform(-scale, scale, 6), gripper=rng.uniform(-1, 1))
+            joints = arm_joints(robot, arm.data)
+            assert (joints > ranges[:, 0] - 0.02).all()
+            assert (joints < ranges[:, 1] + 0.02).all()
+
+
+@ROBOTS
+def test_servo_forces_stay_within_their_limits(robot: Robot) -> None:
+    arm = Arm(replace(robot, control_period=robot.physics_step))  # one physics step a command
+    servos = (*robot.arm, *robot.gripper)
+    limits = np.array([servo.force_limit for servo in servos])
+    actuators = [arm.model.actuator(servo.joint).id for servo in servos]
+    strongest = np.zeros(len(servos))
+    for step in range(200):
+        arm.step(0.0, 0.3 if step < 100 else -0.3, 0.0, 1.0, gripper=1.0 if step % 50 < 25 else -1.0)
+        strongest = np.maximum(strongest, np.abs(arm.data.actuator_force[actuators]))
+    assert (strongest <= limits * (1 + 1e-9)).all()
+
+
+@ROBOTS
+def test_gripper_moves_between_its_two_targets(robot: Robot) -> None:
+    arm = Arm(robot)
+    closed, opened = robot.finger_targets
+
+    def opening() -> float:
+        fingers = [arm.data.joint(servo.joint).qpos[0] for servo in robot.gripper]
+        return (float(np.mean(fingers)) - closed) / (opened - closed)
+
+    arm.step(gripper=-1.0, times=6)
+    assert opening() < 0.25  # Google's fingers meet before they reach the target
+    arm.step(gripper=0.0, times=6)
+    assert opening() == pytest.approx(0.5, abs=0.05)
+    arm.step(gripper=1.0, times=6)
+    assert opening() > 0.9
+
+
+WORK_AREAS = {  # lowest and highest TCP in base_link [m], yaws and lean of the tool [rad]
+    "widowx": ([0.20, -0.15, 0.03], [0.40, 0.15, 0.15], (-1.5, 1.5), 0.0),
+    "google_robot": ([0.45, -0.22, 0.81], [0.70, 0.20, 0.95], (-2.6, 0.7), 0.4),
+}
+
+
+@ROBOTS
+@pytest.mark.parametrize("seed", range(20))
+def test_inverse_kinematics_reaches_the_work_area(robot: Robot, seed: int) -> None:
+    lowest, highest, yaws, lean = WORK_AREAS[robot.name]
+    rng = np.random.default_rng(seed)
+    kinematics = ArmKinematics(robot, MODELS[robot.name])
+    joints = np.array(STARTS[robot.name])
+    start, start_rotation = kinematics.forward(joints)
+    goal = rng.uniform(lowest, highest)
+    turned = matrix_from_rotation_vector(np.array([0, 0, rng.uniform(*yaws)])) @ np.array(robot.top_down)
+    rotation = matrix_from_rotation_vector(np.array([0, -lean, 0])) @ turned
+    turn = rotation_vector_from_matrix(rotation @ start_rotation.T)
+    for fraction in np.linspace(0.05, 1.0, 20):  # small moves, as actions are
+        position = start + fraction * (goal - start)
+        before = joints
+        joints, reached = kinematics.inverse(
+            position, matrix_from_rotation_vector(fraction * turn) @ start_rotation, before
+        )
+        assert reached
+        assert np.abs(joints - before).max() < 0.5
+    assert np.allclose(kinematics.forward(joints)[0], goal, atol=1e-3)
+
+
+LIMITS = MotionLimits(velocity=1.5, acceleration=2.0, jerk=50.0)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_inverse_kinematics_reaches_poses_of_the_work_area(env: ManipulationEnv, seed: int) -> None:
+def test_planned_paths_keep_their_limits_and_arrive_together(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    position = rng.uniform([0.22, -0.08, 0.03], [0.40, 0.12, 0.15])
-    rotation = matrix_from_rotation_vector(np.array([0, 0, rng.uniform(-1.5, 1.5)])) @ np.array(env.robot.top_down)
-    controller = env.world.controller
-    for fraction in np.linspace(0.1, 1.0, 10):  # small moves, as actions are
-        start = controller.target_position
-        controller.command(env.world.data, np.array([*(fraction * (position - start)), 0, 0, 0, 1]))
-        controller.target_rotation = rotation
-    controller.command(env.world.data, np.array([*(position - controller.target_position), 0, 0, 0, 1]))
-    steps(env, HOLD, 20)
-    reached, reached_rotation = controller.tool_pose(env.world.data)
-    assert np.allclose(reached, position, atol=3e-3)
-    assert np.linalg.norm(rotation_vector_from_matrix(rotation @ reached_rotation.T)) < 0.12
+    start, goal, velocity = rng.uniform(-2, 2, 7), rng.uniform(-2, 2, 7), rng.uniform(-0.5, 0.5, 7)
+    times = np.linspace(0.0, 6.0, 6001)
+    positions, velocities = plan(start, velocity, goal, LIMITS, times)
+    accelerations = np.diff(velocities, axis=0) / 1e-3
+    jerks = np.diff(accelerations, axis=0) / 1e-3
+    assert np.allclose(positions[0], start)
+    assert np.allclose(velocities[0], velocity)
+    assert np.allclose(positions[-1], goal)
+    assert np.abs(velocities).max() <= 1.5 + 1e-6
+    assert np.abs(accelerations).max() <= 2.0 + 1e-3
+    assert np.abs(jerks).max() <= 50.0 + 1e-3
+    arrived = (np.abs(positions - goal) > 1e-4).sum(axis=0)  # steps until each joint is there
+    assert np.ptp(arrived) < 0.05 * arrived.max()
+
+
+def test_a_path_goes_on_from_where_the_previous_one_was_left() -> None:
+    arm, joints = Arm(google_robot.ROBOT), len(google_robot.ROBOT.arm)
+    paths = []
+    for direction in (0.1, 0.1, -0.1):
+        arm.step(direction)
+        paths.append(arm.controller.servo_targets[:, :joints].copy())
+    path, period = np.concatenate(paths), arm.robot.physics_step
+    moves = path[1:] - path[:-1]
+    assert np.abs(moves).max() > 0.1 * period
+    assert np.abs(moves).max() <= 1.5 * period
+    assert np.abs(moves[1:] - moves[:-1]).max() <= 2.0 * period**2 + 1e-9
+
+
+def test_without_a_planner_the_servos_get_the_target_at_once() -> None:
+    arm = Arm(widowx.ROBOT)
+    arm.step(0.02)
+    assert np.ptp(arm.controller.servo_targets, axis=0).max() == 0.0

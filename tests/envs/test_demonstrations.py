@@ -51,7 +51,7 @@ class FakeWorld:
         return np.array([self.x], np.float32)
 
     def _observation(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        info = {"instruction": "go", "success_strict": self.x >= 0.1}
+        info = {"instruction": "go", "variant": "base", "success_strict": self.x >= 0.1}
         images = {"eye": np.full((2, 2, 3), len(self.executed), np.uint8)}
         return {"images": images, "state": np.array([self.x], np.float32)}, info
 
@@ -122,7 +122,7 @@ def test_seeds_are_never_small_and_runs_share_none() -> None:
 
 
 def test_read_back_equals_what_happened(collected: Path) -> None:
-    env, expert = make_world(TASK)
+    env, expert = make_world(REQUEST, TASK, "base")
     happened = [demonstrate(env, expert, REQUEST.noise, TASK, REQUEST.seed, attempt, 3) for attempt in range(3)]
     env.close()
     read = Demonstrations.open(collected, ["3rd_view_camera"], horizon=4)

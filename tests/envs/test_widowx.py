@@ -1,62 +1,55 @@
-"""The arm is the arm that SIMPLER identified: same kinematics, same step response, nothing sags."""
+"""The arm is the arm that SIMPLER identified: same kinematics, same step response, same camera, nothing sags."""
 
 import mujoco
 import numpy as np
 import pytest
 
-from envs.robots.widowx import ROBOT
+from envs.robot import Actuator, Mount
+from envs.robots.widowx import ROBOT, SINK_MOUNT, TABLE_MOUNT
+from tests.envs.arms import arm_model, camera_in_base, data_at, in_base, sag, step_response
 
-SINK_START = (-0.2600599, -0.12875618, 0.04461369, -0.00652761, 1.7033415, -0.26983038)
 TCP_IN_BASE = {  # joint positions [rad] -> TCP in base_link [m], computed from the manufacturer's dimensions
-    ROBOT.initial_arm: (0.292069, -0.006091, 0.135321),
-    SINK_START: (0.249719, -0.067508, 0.227593),
+    TABLE_MOUNT.arm: (0.292069, -0.006091, 0.135321),
+    SINK_MOUNT.arm: (0.249719, -0.067508, 0.227593),
     (0.0, -0.96, 1.16, 0.0, -0.3, 0.0): (0.226534, 0.0, 0.260949),
     (0.0,) * 6: (0.458325, 0.0, 0.36065),
+}
+CAMERA_AXES = {  # mount -> x and y axis of its camera in base_link, from SIMPLER's look-at poses
+    TABLE_MOUNT: ((0.483933, -0.875105, 0.0), (0.602558, 0.333214, 0.725184)),
+    SINK_MOUNT: ((0.410365, -0.911921, 0.0), (0.630683, 0.283808, 0.722282)),
 }
 
 
 @pytest.fixture(scope="module")
 def model() -> mujoco.MjModel:
-    scene = ROBOT.scene()
-    scene.option.timestep = ROBOT.physics_step
-    scene.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    return scene.compile()
-
-
-def data_at(model: mujoco.MjModel, joints: tuple[float, ...]) -> mujoco.MjData:
-    data = mujoco.MjData(model)
-    for servo, value in zip(ROBOT.arm, joints, strict=True):
-        data.joint(servo.joint).qpos[0] = value
-        data.ctrl[model.actuator(servo.joint).id] = value
-    mujoco.mj_forward(model, data)
-    return data
+    return arm_model(ROBOT, TABLE_MOUNT)
 
 
 @pytest.mark.parametrize(("joints", "expected"), TCP_IN_BASE.items())
 def test_tool_is_where_the_kinematics_say(
     model: mujoco.MjModel, joints: tuple[float, ...], expected: tuple[float, ...]
 ) -> None:
-    data = data_at(model, joints)
-    base_to_world = data.body("base_link").xmat.reshape(3, 3)
-    tcp = base_to_world.T @ (data.site("tcp").xpos - data.body("base_link").xpos)
-    assert np.allclose(tcp, expected, atol=1e-4)
+    data = data_at(ROBOT, model, joints)
+    assert np.allclose(in_base(data, data.site("tcp").xpos), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("mount", CAMERA_AXES, ids=["table", "sink"])
+def test_camera_looks_as_simpler_s(mount: Mount) -> None:
+    position, axes = camera_in_base(ROBOT, mount)
+    expected = (0.0, -0.16, 0.36) if mount is TABLE_MOUNT else (-0.003, -0.21, 0.39)
+    assert np.allclose(position, expected, atol=1e-4)
+    assert np.allclose(axes[:2], CAMERA_AXES[mount], atol=1e-4)
 
 
 def test_mass_is_the_arm_s(model: mujoco.MjModel) -> None:
     assert mujoco.mj_getTotalmass(model) == pytest.approx(2.1335, abs=1e-3)
 
 
-def test_shoulder_step_has_the_identified_time_constant(model: mujoco.MjModel) -> None:
-    data = data_at(model, ROBOT.initial_arm)
-    start = data.joint("shoulder").qpos[0]
-    data.ctrl[model.actuator("shoulder").id] = start + 0.1
-    while data.joint("shoulder").qpos[0] < start + 0.1 * (1 - np.exp(-1)):
-        mujoco.mj_step(model, data)
-    assert data.time == pytest.approx(0.248, rel=0.05)
+@pytest.mark.parametrize("servo", ROBOT.arm, ids=lambda servo: servo.joint)
+def test_step_has_the_identified_time_constant(model: mujoco.MjModel, servo: Actuator) -> None:
+    time = step_response(ROBOT, model, TABLE_MOUNT.arm, servo.joint)
+    assert time == pytest.approx(servo.damping / servo.stiffness, rel=0.05)
 
 
 def test_gravity_is_compensated(model: mujoco.MjModel) -> None:
-    data = data_at(model, ROBOT.initial_arm)
-    mujoco.mj_step(model, data, nstep=1000)
-    joints = [data.joint(servo.joint).qpos[0] for servo in ROBOT.arm]
-    assert np.allclose(joints, ROBOT.initial_arm, atol=1e-4)
+    assert sag(ROBOT, model, TABLE_MOUNT.arm) < 1e-4

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from eval.__main__ import main
 from eval.evaluate import key_of, pending
 from eval.results import RunFolder
+from eval.rollout import Episode
 from eval.served import argument
 from eval.settings import Settings, plan, resolve
 from eval.summary import results
@@ -38,6 +39,10 @@ DEFAULTS: dict[str, Any] = {
     "tasks": [TASK],
     "policy": "served",
     "setting": "visual_matching",
+    "variants": None,
+    "scene": "official",
+    "overlay": None,
+    "robot_assets": None,
     "starts": "grid",
     "episodes": None,
     "seed": 0,
@@ -127,7 +132,11 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(
     [
         ("tasks=[nonsense]", ("nonsense", TASK)),
         ("policy=nonsense", ("nonsense", "expert")),
-        ("setting=variant_aggregation", ("variant_aggregation", "visual_matching")),
+        ("setting=nonsense", ("nonsense", "variant_aggregation", "visual_matching")),
+        ("variants=[nonsense]", ("nonsense", "base")),
+        ("scene=mixed", ("starts=random",)),
+        ("overlay=nonsense.png", ("nonsense.png",)),
+        ("robot_assets=nonsense", ("nonsense",)),
         ("starts=nonsense", ("nonsense", "grid")),
         ("episodes=0", ("episodes", "0")),
         ("episodes=25", ("25", "24", "starts=random")),
@@ -188,14 +197,25 @@ def settings(**changes: Any) -> Settings:
     return Settings.read({**DEFAULTS, **changes})
 
 
+def planned(suite: Sequence[str] = ("base",), **changes: Any) -> list[Episode]:
+    return plan(settings(**changes), KNOWN, lambda task: 24, lambda task, setting: suite)
+
+
 def test_the_default_is_every_official_start() -> None:
-    episodes = plan(settings(), KNOWN, lambda task: 24)
+    episodes = planned()
     assert [episode.episode_id for episode in episodes] == list(range(24))
     assert {episode.task for episode in episodes} == {TASK}
 
 
+def test_every_variant_of_the_setting_has_the_same_starts() -> None:
+    episodes = planned(("base", "darker"), setting="variant_aggregation", starts="random", episodes=3)
+    assert [episode.variant for episode in episodes] == ["base"] * 3 + ["darker"] * 3
+    assert [episode.seed for episode in episodes[:3]] == [episode.seed for episode in episodes[3:]]
+    assert len({episode.session for episode in episodes}) == 6
+
+
 def test_more_episodes_extend_a_run() -> None:
-    few, many = (plan(settings(starts="random", episodes=n), KNOWN, lambda task: 24) for n in (5, 50))
+    few, many = (planned(starts="random", episodes=n) for n in (5, 50))
     assert many[:5] == few
     assert pending(many, {}) == many
     assert len({key_of(episode) for episode in many}) == 50

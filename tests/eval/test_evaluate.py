@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 EPISODES = [Episode("toy", number, starts="random") for number in range(4)]
 
 
-def toy_world(task: str, cameras: Iterable[Camera], film: bool) -> ToyWorld:
+def toy_world(episode: Episode, cameras: Iterable[Camera], film: bool) -> ToyWorld:
     return ToyWorld()
 
 
@@ -127,7 +127,7 @@ def test_an_exception_is_neither_success_nor_failure(tmp_path: Path, error: Exce
 def test_a_world_that_broke_is_not_used_again(tmp_path: Path) -> None:
     worlds: list[ToyWorld] = []
 
-    def make(task: str, cameras: Iterable[Camera], film: bool) -> ToyWorld:
+    def make(episode: Episode, cameras: Iterable[Camera], film: bool) -> ToyWorld:
         worlds.append(ToyWorld())
         return worlds[-1]
 

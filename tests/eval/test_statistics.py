@@ -2,12 +2,20 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from eval.statistics import clopper_pearson, percentile, wilson
+from eval.statistics import (
+    clopper_pearson,
+    design_effect,
+    mean_interval,
+    percentile,
+    posterior,
+    wilson,
+)
 from vla.api import InputError
 
 counts = st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -52,6 +60,61 @@ def test_more_episodes_make_a_narrower_interval() -> None:
 def test_impossible_counts_are_refused(successes: int, n: int) -> None:
     with pytest.raises(InputError):
         wilson(successes, n)
+
+
+@pytest.mark.parametrize("estimate", [wilson, clopper_pearson, posterior])
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95])
+def test_an_impossible_confidence_is_refused(estimate, confidence: float) -> None:
+    with pytest.raises(InputError, match="confidence"):
+        estimate(1, 2, confidence)
+
+
+@given(counts)
+def test_the_posterior_is_that_of_a_uniform_prior(count) -> None:
+    successes, n = count
+    mean, low, high = posterior(successes, n)
+    assert mean == pytest.approx((successes + 1) / (n + 2))
+    # a Beta's distribution function at whole parameters is a binomial's
+    assert binom.sf(successes, n + 1, low) == pytest.approx(0.025)
+    assert binom.cdf(successes, n + 1, high) == pytest.approx(0.025)
+
+
+def test_starts_run_once_are_independent() -> None:
+    assert design_effect([1, 0, 1, 1], ["a", "b", "c", "d"]) == 1.0
+
+
+def test_repeats_that_say_nothing_new_count_once() -> None:
+    starts = [start for start in range(20) for _ in range(4)]
+    assert design_effect([float(start % 3 == 0) for start in starts], starts) == 4.0
+    assert design_effect([1.0] * 80, starts) == 4.0
+    assert design_effect([0.0, 1.0], [7, 7]) == 2.0
+
+
+def test_intervals_of_starts_run_in_variants_keep_their_promise() -> None:
+    random, covered, naively = np.random.default_rng(0), 0, 0
+    starts = np.repeat(np.arange(25), 9)
+    for _ in range(300):
+        solved = np.repeat(random.random(25), 9) + 0.3 * random.normal(size=225) < 0.5  # in half of all cases
+        effect = design_effect(solved.tolist(), starts.tolist())
+        low, high = wilson(solved.sum() / effect, 225 / effect)
+        covered += low <= 0.5 <= high
+        naively += wilson(solved.sum(), 225).low <= 0.5 <= wilson(solved.sum(), 225).high
+    assert covered >= 0.91 * 300
+    assert naively < 0.75 * 300
+
+
+def test_the_interval_of_one_estimate_is_its_own_and_of_equal_ones_shrinks_with_their_number() -> None:
+    low, high = wilson(6, 24)
+    assert mean_interval([0.25], [(low, high)]) == pytest.approx((low, high))
+    four = mean_interval([0.25] * 4, [(low, high)] * 4)
+    assert four == pytest.approx((0.25 - (0.25 - low) / 2, 0.25 + (high - 0.25) / 2))
+
+
+def test_figures_that_do_not_belong_together_are_refused() -> None:
+    with pytest.raises(InputError, match="start for each value"):
+        design_effect([1.0], [])
+    with pytest.raises(InputError, match="interval for each estimate"):
+        mean_interval([0.5], [])
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(1, 100))

@@ -26,7 +26,7 @@ SCHEMA = Schema("robot", 5, {CAMERA: (16, 32)}, {STATE: [("x", "m")], ACTION: AC
 def demonstration(number: int, length: int, rng: np.random.Generator) -> Demonstration:
     vectors = {key: rng.normal(size=(length, len(names))).astype(np.float32) for key, names in SCHEMA.vectors.items()}
     images = {CAMERA: rng.integers(0, 256, (length, 16, 32, 3), dtype=np.uint8)}
-    return Demonstration(number, 100_000 + number, images, vectors, [f"task {number % 2}"] * length)
+    return Demonstration(number, 100_000 + number, "base", images, vectors, [f"task {number % 2}"] * length)
 
 
 @pytest.fixture

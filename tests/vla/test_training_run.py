@@ -46,6 +46,25 @@ def test_a_run_ships_its_averaged_weights_and_options(options: dict[str, Any]) -
     assert run.prepare(options).trainer.step == 2
 
 
+def test_a_checkpoint_goes_on_learning(options: dict[str, Any], tmp_path: Path) -> None:
+    first = run.prepare(options)
+    first.trainer.run(lambda _: None, lambda _: first.export())
+    again = run.prepare(options | {"from": str(first.checkpoint), "out": str(tmp_path / "again"), "model": {}})
+    trained, begun = first.trainer.average.state_dict(), again.trainer.average.state_dict()
+    assert all(torch.equal(begun[name], tensor) for name, tensor in trained.items())
+    assert again.processing == first.processing
+    again.trainer.run(lambda _: None, lambda _: again.export())
+    assert any(not torch.equal(begun[name], tensor) for name, tensor in trained.items())
+
+
+def test_a_checkpoint_of_another_robot_is_refused(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run.prepare(options)
+    first.export()
+    monkeypatch.setattr(Demonstrations, "open", lambda *_: replace(demonstrations(), period=0.5))
+    with pytest.raises(InputError, match=r"period 0\.\d+, the dataset 0\.5"):
+        run.prepare(options | {"from": str(first.checkpoint), "out": options["out"] + "_again"})
+
+
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [

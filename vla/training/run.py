@@ -12,22 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from vla.api import Camera, InputError
+from vla.api import InputError
 from vla.checkpoints import native
-from vla.models.cogact import CogAct, CogActConfig
-from vla.processing import Processing, Range
-from vla.tokenizer import BOS, COGNITION, PAD, PROMPT, build_tokenizer, prompt_ids
+from vla.models.cogact import CogActConfig
+from vla.processing import Processing
+from vla.tokenizer import prompt_ids
 from vla.training.batches import Batches
+from vla.training.beginning import continuing, starting
 from vla.training.behaviour_cloning import Trainer
 from vla.training.checks import require_kind, require_number, require_texts, require_whole
 from vla.training.dataset import Demonstrations, Statistics
 from vla.training.keypoints import KeypointHead
 from vla.training.schedule import Cloning, Phase
 
-_IMAGE_MEAN, _IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _CLONING = ("draws", "keypoint_weight", "average_decay", "checkpoint_minutes", "validate_every", "seed", "bf16")
-_OTHERS = ("dataset", "out", "cameras", "validation_fraction", "validation_frames", "threads", "phases", "model")
-_UNSCALED = "gripper"  # a command that is already -1 or 1
+_OTHERS = ("dataset", "out", "from", "cameras", "validation_fraction", "validation_frames", "threads", "phases")
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,15 @@ def prepare(options: dict[str, Any]) -> Run:
         InputError: before any training, naming the option, file or field at fault.
     """
     _check_kinds(options)
-    horizon, image_size = options["model"]["horizon"], options["model"]["image_size"]
-    cloning = _cloning(options, image_size)
+    origin = options["from"]
+    given = None if origin is None else native.load(Path(origin))
+    sizes = given.model.config.to_dict() if given else options["model"]
+    cloning = _cloning(options, sizes["image_size"], sizes["patch_size"])
     torch.set_num_threads(options["threads"])
     torch.manual_seed(options["seed"])
     out = _writable(Path(options["out"]))
-    data = Demonstrations.open(options["dataset"], options["cameras"], horizon)
-    processing = processing_for(data, image_size)
-    tokenizer = build_tokenizer()
-    model = CogAct(_model_config(options["model"], data, tokenizer))
+    data = Demonstrations.open(options["dataset"], options["cameras"], sizes["horizon"])
+    model, processing, tokenizer = continuing(given, data) if given else starting(options["model"], data)
     prompts = _prompts(data, processing, tokenizer, model.config)
     train_frames, held_out = data.split(options["validation_fraction"], options["seed"])
     held_out = _spread(held_out, options["validation_frames"])
@@ -89,6 +88,7 @@ def prepare(options: dict[str, Any]) -> Run:
         keypoints = KeypointHead(names, centre, model.config.language_width)
     batches = [Batches(data, frames, processing, prompts, options["seed"]) for frames in (train_frames, held_out)]
     identity = _identity(data, options["validation_fraction"], model.config, processing)
+    identity["from"] = None if origin is None else native.weights_hash(Path(origin))
     trainer = Trainer(model, keypoints, cloning, batches[0], (batches[1], held_out), out, identity)
     trainer.resume()
     return Run(trainer, processing, tokenizer, options, out / "checkpoint", len(train_frames))
@@ -115,45 +115,6 @@ def _collection(dataset: Path) -> dict[str, Any] | None:
     return json.loads(record.read_text()) if record.exists() else None
 
 
-def processing_for(data: Demonstrations, image_size: int) -> Processing:
-    """The processing that fits a dataset.
-
-    Raises:
-        InputError: if its images are not of the model's size.
-    """
-    for name, view in data.views.items():
-        if view.shape[1:3] != (image_size, image_size):
-            raise InputError(f"camera {name!r} has images of {view.shape[1:3]}, the model wants {image_size} square")
-    return Processing(
-        cameras=tuple(Camera(name, image_size, image_size) for name in data.views),
-        state=data.state_quantities,
-        actions=data.action_quantities,
-        period=data.period,
-        prompt=PROMPT,
-        image_mean=_IMAGE_MEAN,
-        image_std=_IMAGE_STD,
-        state_range=_range(data.state_statistics, [True] * data.states.shape[1]),
-        action_range=_range(data.action_statistics, [q.name != _UNSCALED for q in data.action_quantities]),
-    )
-
-
-def _range(statistics: Statistics, mask: list[bool]) -> Range:
-    return Range(tuple(statistics.q01.tolist()), tuple(statistics.q99.tolist()), tuple(mask))
-
-
-def _model_config(sizes: dict[str, Any], data: Demonstrations, tokenizer: tokenizers.Tokenizer) -> CogActConfig:
-    decided = {
-        "cameras": len(data.views),
-        "vocabulary": tokenizer.get_vocab_size(),
-        "pad_id": tokenizer.token_to_id(PAD),
-        "bos_id": tokenizer.token_to_id(BOS),
-        "cognition_id": tokenizer.token_to_id(COGNITION),
-        "state_dim": data.states.shape[1],
-        "action_dim": data.actions.shape[1],
-    }
-    return CogActConfig.from_dict(sizes | decided)
-
-
 def _prompts(
     data: Demonstrations, processing: Processing, tokenizer: tokenizers.Tokenizer, config: CogActConfig
 ) -> Tensor:
@@ -162,9 +123,8 @@ def _prompts(
     return pad_sequence(rows, batch_first=True, padding_value=config.pad_id)
 
 
-def _cloning(options: dict[str, Any], image_size: int) -> Cloning:
+def _cloning(options: dict[str, Any], image_size: int, patch_size: int) -> Cloning:
     phases = tuple(_phase(phase) for phase in options["phases"])
-    patch_size = options["model"]["patch_size"]
     for phase in phases:
         if image_size % phase.image_size or phase.image_size % patch_size:
             raise InputError(
@@ -186,11 +146,13 @@ def _phase(values: Any) -> Phase:
 
 def _check_kinds(options: dict[str, Any]) -> None:
     """Refuse what would be a traceback later; the schedule and the model's config check what is theirs."""
-    missing = sorted({*_CLONING, *_OTHERS} - set(options))
+    missing = sorted({*_CLONING, *_OTHERS, "model"} - set(options))
     if missing:
         raise InputError(f"these options are missing: {', '.join(missing)}")
     for name in ("dataset", "out"):
         require_kind(name, options[name], str, "a directory")
+    if options["from"] is not None:
+        require_kind("from", options["from"], str, "the directory of a checkpoint, or null")
     require_texts("cameras", options["cameras"])
     for name in ("threads", "validation_frames"):
         require_whole(name, options[name], 1)
@@ -199,7 +161,7 @@ def _check_kinds(options: dict[str, Any]) -> None:
         raise InputError("validation_fraction must be above 0: at least one episode is held out to measure on")
     require_kind("phases", options["phases"], list, "a list of phases")
     require_kind("model", options["model"], dict, "a group of options")
-    for name in ("horizon", "image_size", "patch_size"):
+    for name in ("horizon", "image_size", "patch_size") if options["from"] is None else ():
         require_whole(f"model.{name}", options["model"].get(name), 1)
 
 

@@ -1,0 +1,5 @@
+"""Nothing changed."""
+
+from envs.variant import SETTINGS, Variant
+
+VARIANT = Variant("base", settings=SETTINGS)
