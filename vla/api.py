@@ -1,10 +1,10 @@
 """The vocabulary everyone shares: what a robot sends, what a policy answers, and what both agreed on (numpy only)."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ LARGEST_INTEGER = 2**63 - 1
 
 class InputError(ValueError):
     """Bad input: the message says what came, what is allowed and what to do; commands exit with status 2."""
+
+
+class ActionError(InputError):
+    """Actions that no robot may execute: of a wrong shape or not finite."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class Observation:
         session: one robot, one episode; everything a policy remembers is kept per session.
         step: control step within the episode, from 0; a numpy integer becomes an int.
         time: [s] on the sender's monotonic clock; a numpy number becomes a float.
+        committed: (rows, A) float32 actions that the robot will otherwise execute from this step on, in physical
+            units, or None; only for a policy whose spec says `inpaints`.
+        frozen: rows of `committed` that will have been executed before the answer comes; the answer repeats them.
 
     Raises:
         InputError: on a wrong type, dtype, shape or a value that is not finite.
@@ -38,6 +45,8 @@ class Observation:
     session: str = "default"
     step: int = 0
     time: float = 0.0
+    committed: NDArray[np.float32] | None = None
+    frozen: int = 0
 
     def __post_init__(self) -> None:
         for name, image in self.images.items():
@@ -48,6 +57,12 @@ class Observation:
         _check_text("session", self.session)
         object.__setattr__(self, "step", _integer("step", self.step, least=0))
         object.__setattr__(self, "time", _number("time", self.time))
+        object.__setattr__(self, "frozen", _integer("frozen", self.frozen, least=0))
+        if self.committed is not None:
+            _check_finite("committed", self.committed, dimensions=2)
+        rows = 0 if self.committed is None else len(self.committed)
+        if self.frozen > rows:
+            raise InputError(f"frozen must be at most the {rows} committed row(s), got {self.frozen}")
         object.__setattr__(self, "images", MappingProxyType(dict(self.images)))
 
 
@@ -61,7 +76,7 @@ class ActionChunk:
         timing: stage -> milliseconds spent on this answer.
 
     Raises:
-        InputError: on a wrong dtype, shape, a value that is not finite, or a period that is not positive and finite.
+        ActionError: on a wrong dtype, shape, a value that is not finite, or a period that is not positive and finite.
     """
 
     actions: NDArray[np.float32]
@@ -69,8 +84,11 @@ class ActionChunk:
     timing: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_finite("actions", self.actions, dimensions=2)
-        object.__setattr__(self, "period", _seconds("period", self.period))
+        try:
+            _check_finite("actions", self.actions, dimensions=2)
+            object.__setattr__(self, "period", _seconds("period", self.period))
+        except InputError as error:
+            raise ActionError(str(error)) from None
         object.__setattr__(self, "timing", MappingProxyType(dict(self.timing)))
 
 
@@ -122,6 +140,9 @@ class PolicySpec:
         model: model name, for example `tiny`.
         recipe: acceleration recipe, for example `none`.
         checkpoint: hash of the weights, or "" for a policy without weights.
+        inpaints: whether chunks can continue `Observation.committed`.
+        resize: (strategy, side [px]) of what the policy makes of its images first, or None; a sender may do the same
+            with `vla.resampling.square` and send less.
 
     Raises:
         InputError: on a name that comes twice, a horizon below 1, or a period that is not positive and finite.
@@ -135,6 +156,8 @@ class PolicySpec:
     model: str
     recipe: str = "none"
     checkpoint: str = ""
+    inpaints: bool = False
+    resize: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         for part in ("cameras", "state", "actions"):
@@ -142,6 +165,12 @@ class PolicySpec:
             _check_unique(part, [item.name for item in getattr(self, part)])
         for name in ("model", "recipe", "checkpoint"):
             _check_text(name, getattr(self, name))
+        if not isinstance(self.inpaints, bool):
+            raise InputError(f"inpaints must be true or false, got {_shown(self.inpaints)}")
+        if self.resize is not None:
+            strategy, side = self.resize
+            _check_text("the strategy of resize", strategy)
+            object.__setattr__(self, "resize", (strategy, _integer("the side of resize", side, least=1)))
         object.__setattr__(self, "horizon", _integer("horizon", self.horizon, least=1))
         object.__setattr__(self, "period", _seconds("period", self.period))
 
@@ -149,19 +178,34 @@ class PolicySpec:
         """Refuse an observation this policy cannot use.
 
         Raises:
-            InputError: naming the camera or state that is missing or has the wrong shape, and what is needed.
+            InputError: naming the camera, state or committed actions that are missing or have the wrong shape, and
+                what is needed.
         """
         for camera in self.cameras:
             image = observation.images.get(camera.name)
             needed = f"camera {camera.name!r} of {camera.height} x {camera.width}"
             if image is None:
                 raise InputError(f"this policy needs {needed}; the observation has {sorted(observation.images)}")
-            if image.shape[:2] != (camera.height, camera.width):
+            if image.shape[:2] not in self._sizes(camera):
                 raise InputError(f"this policy needs {needed}; the image is {image.shape[0]} x {image.shape[1]}")
         got = None if observation.state is None else len(observation.state)
         if self.state and got != len(self.state):
             names = [quantity.name for quantity in self.state]
             raise InputError(f"this policy needs a state of {len(names)} numbers {names}; the observation has {got}")
+        if observation.committed is not None:
+            self._check_committed(observation.committed)
+
+    def _sizes(self, camera: Camera) -> list[tuple[int, int]]:
+        """(height, width) [px] that an image may have."""
+        return [(camera.height, camera.width), *([] if self.resize is None else [(self.resize[1], self.resize[1])])]
+
+    def _check_committed(self, committed: NDArray[np.float32]) -> None:
+        if not self.inpaints:
+            raise InputError("this policy cannot continue committed actions; the observation has some")
+        rows, columns = committed.shape
+        if not 1 <= rows <= self.horizon or columns != len(self.actions):
+            needed = f"1 to {self.horizon} committed rows of {len(self.actions)}"
+            raise InputError(f"this policy can continue {needed} actions; the observation has {rows} of {columns}")
 
 
 class Policy(Protocol):
@@ -180,6 +224,19 @@ class Policy(Protocol):
 
     def reset(self, session: str) -> None:
         """Forget everything remembered for this session."""
+        ...
+
+
+@runtime_checkable
+class BatchPolicy(Policy, Protocol):
+    """A Policy that can answer several sessions at once."""
+
+    def infer_batch(self, observations: Sequence[Observation]) -> Sequence[ActionChunk]:
+        """Answer each observation as `infer` would, up to rounding; no two are of one session.
+
+        Raises:
+            InputError: if one of them does not fit `spec`; then nothing is remembered of any.
+        """
         ...
 
 

@@ -1,24 +1,32 @@
 """Action chunk -> one action per control step (numpy only).
 
 A control loop asks `needs_chunk(step)`, adds the chunk it got for that step, and executes `action(step)`; steps count
-from 0 and `reset` starts a new episode.
+executed actions from 0 and `reset` starts a new episode. A chunk may come late: while `has_action(step)` the loop goes
+on, otherwise the robot holds and the step does not advance.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla.api import ActionChunk, InputError
 
+NO_ACTION = "there is no action for this step: add a chunk first"
+
 
 class Chunking(Protocol):
     """How a control loop turns chunks into actions."""
 
     def needs_chunk(self, step: int) -> bool:
-        """Whether the policy must be asked before `action(step)`."""
+        """Whether the policy should be asked at this step."""
+        ...
+
+    def has_action(self, step: int) -> bool:
+        """Whether the chunks that came say what to do at this step."""
         ...
 
     def add(self, step: int, chunk: ActionChunk) -> None:
@@ -58,6 +66,10 @@ class OpenLoop:
         """Whether the rows to execute are used up."""
         return self._chunk is None or not self._start <= step < self._start + self.execute
 
+    def has_action(self, step: int) -> bool:
+        """Whether there are rows left to execute."""
+        return not self.needs_chunk(step)
+
     def add(self, step: int, chunk: ActionChunk) -> None:
         """Replace the chunk; row 0 is for `step`."""
         _check_rows("execute", self.execute, chunk)
@@ -65,8 +77,8 @@ class OpenLoop:
 
     def action(self, step: int) -> NDArray[np.float32]:
         """The row of the newest chunk that is meant for this step, (A,)."""
-        assert self._chunk is not None, "add a chunk when needs_chunk says so"
-        assert not self.needs_chunk(step), "add a chunk when needs_chunk says so"
+        assert self._chunk is not None, NO_ACTION
+        assert self.has_action(step), NO_ACTION
         return self._chunk.actions[step - self._start]
 
     def reset(self) -> None:
@@ -78,8 +90,8 @@ class OpenLoop:
 class AdaptiveEnsemble:
     """Average what the newest chunks say about this step, weighing those that agree with the newest one more.
 
-    The policy is asked at every step; weights are exp(alpha * cosine similarity with the newest prediction)
-    (CogACT, 2024, section 3.4).
+    The policy is asked at every step, or as often as it answers; weights are exp(alpha * cosine similarity with the
+    newest prediction) (CogACT, 2024, section 3.4).
 
     Args:
         horizon: chunks to remember: 7 on WidowX, 2 on Google Robot.
@@ -101,6 +113,10 @@ class AdaptiveEnsemble:
         """Whether the chunk of this step is still missing."""
         return not self._chunks or self._chunks[-1][0] != step
 
+    def has_action(self, step: int) -> bool:
+        """Whether a remembered chunk has a row for this step."""
+        return any(0 <= step - start < len(chunk.actions) for start, chunk in self._chunks)
+
     def add(self, step: int, chunk: ActionChunk) -> None:
         """Remember a chunk, forgetting the oldest."""
         _check_rows("horizon", self.horizon, chunk)
@@ -108,7 +124,7 @@ class AdaptiveEnsemble:
 
     def action(self, step: int) -> NDArray[np.float32]:
         """The weighted mean of the remembered predictions for this step, (A,)."""
-        assert not self.needs_chunk(step), "add a chunk when needs_chunk says so"
+        assert self.has_action(step), NO_ACTION
         rows = [chunk.actions[step - start] for start, chunk in self._chunks if 0 <= step - start < len(chunk.actions)]
         predictions = np.stack(rows).astype(np.float64)  # (chunks, A), the newest last
         lengths = np.linalg.norm(predictions, axis=1)
@@ -119,6 +135,135 @@ class AdaptiveEnsemble:
     def reset(self) -> None:
         """Forget all chunks."""
         self._chunks.clear()
+
+
+class Committed(NamedTuple):
+    """Actions that a new chunk must continue: those the robot executes while the policy thinks, and those after.
+
+    Attributes:
+        actions: (rows, A) float32 in physical units; row 0 is for the step of the observation.
+        frozen: rows that will have been executed before the answer comes; a new chunk repeats them exactly.
+    """
+
+    actions: NDArray[np.float32]
+    frozen: int
+
+
+@dataclass
+class RealTimeChunking:
+    """Ask for the next chunk while this one runs, and let the next continue what is already committed.
+
+    Real-time chunking (arXiv 2506.07339, algorithm 1). The delay to expect is the longest of the last `window`. An
+    observation is made every `execute` steps, or every `delay` steps if that is more, and early enough that the chunk
+    lasts until the answer. A policy that inpaints gets the rest of the chunk as `committed`; for any other, old and new
+    actions are averaged with the same weights. Either way the first `frozen` rows are those of the old chunk.
+
+    Args:
+        execute: steps between observations, at least.
+        window: delays to remember.
+    """
+
+    execute: int
+    window: int = 10
+    _start: int = field(default=0, init=False, repr=False)
+    _actions: NDArray[np.float32] | None = field(default=None, init=False, repr=False)
+    _asked: tuple[int, int, bool] = field(default=(-1, 0, False), init=False, repr=False)
+    _delays: deque[int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.execute < 1 or self.window < 1:
+            raise InputError(f"execute and window must be at least 1, got {self.execute} and {self.window}")
+        self._delays = deque(maxlen=self.window)
+
+    @property
+    def delay(self) -> int:
+        """Control steps that the next answer is expected to take."""
+        return max(self._delays, default=0)
+
+    def delayed(self, steps: int) -> None:
+        """Remember how many control steps an answer took; kept across episodes."""
+        self._delays.append(steps)
+
+    def needs_chunk(self, step: int) -> bool:
+        """Whether it is time for the next observation."""
+        if self._actions is None:
+            return True
+        stride = max(1, min(max(self.execute, self.delay), len(self._actions) - self.delay))
+        return not self._start <= step < self._start + stride
+
+    def has_action(self, step: int) -> bool:
+        """Whether the chunk has a row for this step."""
+        return len(self._rest(step)) > 0
+
+    def committed(self, step: int, inpaints: bool) -> Committed | None:
+        """What the answer to the observation of this step must continue; call it when the policy is asked.
+
+        Args:
+            step: of the observation.
+            inpaints: whether the policy can; if not, `add` averages instead.
+
+        Returns:
+            None if the policy cannot inpaint or no action is left.
+        """
+        rest = self._rest(step)
+        frozen = min(self.delay, len(rest))
+        self._asked = step, frozen, inpaints
+        return Committed(rest.copy(), frozen) if inpaints and len(rest) else None
+
+    def add(self, step: int, chunk: ActionChunk) -> None:
+        """Continue with this chunk; row 0 is for `step`. Rows that were frozen for it stay those of the old chunk."""
+        _check_rows("execute", self.execute, chunk)
+        old = self._rest(step)[: len(chunk.actions)]
+        continued = self._continued(step, old, chunk.actions.copy()) if len(old) else chunk.actions
+        self._start, self._actions = step, continued
+
+    def _continued(self, step: int, old: NDArray[np.float32], new: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The new rows, led over from the rest of the old ones."""
+        asked, frozen, conditioned = self._asked
+        if asked != step:
+            frozen, conditioned = 0, False
+        if not conditioned:
+            weights = prefix_weights(frozen, len(old), len(old))[:, None]  # (rows, 1)
+            new[: len(old)] = weights * old + (1 - weights) * new[: len(old)]
+        new[:frozen] = old[:frozen]
+        return new
+
+    def action(self, step: int) -> NDArray[np.float32]:
+        """The chunk's row for this step, (A,)."""
+        assert self.has_action(step), NO_ACTION
+        return self._rest(step)[0]
+
+    def reset(self) -> None:
+        """Forget the chunk; measured delays stay."""
+        self._start, self._actions, self._asked = 0, None, (-1, 0, False)
+
+    def _rest(self, step: int) -> NDArray[np.float32]:
+        """Rows for this step and later, (rows, A)."""
+        if self._actions is None or step < self._start:
+            return np.empty((0, 0), np.float32)
+        return self._actions[step - self._start :]
+
+
+def prefix_weights(frozen: int, committed: int, horizon: int) -> NDArray[np.float32]:
+    """How much of each committed row a new chunk keeps (arXiv 2506.07339, eq. 5).
+
+    Args:
+        frozen: rows to keep exactly.
+        committed: rows that are committed, from `frozen` to `horizon`; after `frozen` their weight decays.
+        horizon: rows of the new chunk.
+
+    Returns:
+        (horizon,) in [0, 1]: 1 up to `frozen`, falling to 0 from `committed` on.
+
+    Raises:
+        InputError: unless 0 <= frozen <= committed <= horizon.
+    """
+    if not 0 <= frozen <= committed <= horizon:
+        raise InputError(f"0 <= frozen <= committed <= horizon is needed, got {frozen}, {committed} and {horizon}")
+    row = np.arange(horizon)
+    left = (committed - row) / (committed - frozen + 1)
+    decay = left * np.expm1(left) / math.expm1(1)
+    return np.where(row < frozen, 1, np.where(row < committed, decay, 0)).astype(np.float32)
 
 
 def _check_rows(what: str, needed: int, chunk: ActionChunk) -> None:

@@ -1,18 +1,24 @@
 """VlaPolicy: a model, its processing and a recipe as an in-process Policy."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from vla import presets
 from vla import recipe as recipes
+from vla.acting import head_of
 from vla.api import ActionChunk, InputError, Observation, PolicySpec
 from vla.checkpoints import native
-from vla.models.cogact import CogAct
-from vla.models.heads.diffusion import timesteps_for
+from vla.checkpoints.checkpoint import Checkpoint, Choices, layout_of
+from vla.checkpoints.memory import require_room
+from vla.checkpoints.weights import dtype_of
+from vla.inpainting import inpainting_of, known_rows, repeat_frozen
+from vla.models.family import ActionModel
 from vla.recipe import Recipe
 from vla.timing import Spans, StageTimer
 from vla.tokenizer import prompt_ids
@@ -23,7 +29,7 @@ TRAINED, RANDOM = "trained", "random"
 
 
 class VlaPolicy:
-    """Turns observations into action chunks, one at a time.
+    """Turns observations into action chunks, one at a time or several together.
 
     The noise that a chunk is denoised from is a function of session and step. So actions depend on the observation
     alone: not on who else is served, not on restarts, not on whether the policy is local or behind a wire.
@@ -43,7 +49,7 @@ class VlaPolicy:
 
     def __init__(
         self,
-        checkpoint: native.Checkpoint,
+        checkpoint: Checkpoint,
         recipe: Recipe,
         name: str,
         weights_hash: str,
@@ -51,7 +57,8 @@ class VlaPolicy:
         dtype: torch.dtype,
         spans: Callable[[], Spans] | None = None,
     ) -> None:
-        timesteps_for(recipe.denoising_steps, checkpoint.model.config.train_steps)  # refuses steps that do not divide
+        self._act = head_of(checkpoint.model, recipe)
+        self._inpaint = inpainting_of(checkpoint.model, recipe)
         self.model = _placed(checkpoint.model, device, dtype)
         self.processing = checkpoint.processing
         self.recipe = recipe
@@ -67,50 +74,69 @@ class VlaPolicy:
             model=name,
             recipe=recipe.name,
             checkpoint=weights_hash,
+            inpaints=self._inpaint is not None,
+            resize=self.processing.resize_of_sender,
         )
 
-    @torch.inference_mode()
     def infer(self, observation: Observation) -> ActionChunk:
         """Answer the next `spec.horizon` actions.
 
         Raises:
             InputError: if the observation does not fit `spec`, or the instruction is too long.
         """
-        self.spec.check(observation)
+        return self.infer_batch([observation])[0]
+
+    @torch.inference_mode()
+    def infer_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """Answer several sessions at once, each as `infer` would up to rounding.
+
+        Returns:
+            One chunk each, in order; `timing` is the whole batch's.
+
+        Raises:
+            InputError: if one of them does not fit `spec`, or its instruction is too long.
+        """
+        for observation in observations:
+            self.spec.check(observation)
         span = self.spans()
         with span("total"):
             with span("encode"):
-                visual = self.model.encode(self._images(observation))
+                visual = self.model.encode(self._images(observations))
             with span("prefill"):
-                cognition = self.model.prefill(visual, self._prompt(observation), self._state(observation))
+                prefilled = self.model.prefill(visual, self._prompts(observations), self._states(observations))
             with span("head"):
-                sampled = self._sample(cognition, observation)
-        return ActionChunk(actions=sampled, period=self.spec.period, timing=span.milliseconds)
+                actions = self._actions(prefilled, observations)  # (batch, horizon, A) normalised
+                physical = self.processing.physical_actions(actions.cpu().numpy())  # (batch, horizon, A)
+        pairs = zip(physical, observations, strict=True)
+        return [ActionChunk(repeat_frozen(rows, seen), self.spec.period, span.milliseconds) for rows, seen in pairs]
 
     def reset(self, session: str) -> None:
         """Nothing is remembered between calls, so there is nothing to forget."""
 
-    def _images(self, observation: Observation) -> Tensor:
-        return self.processing.images(observation).to(self.device, self.dtype)  # (1, cameras, 3, height, width)
+    def _actions(self, prefilled: Any, observations: Sequence[Observation]) -> Tensor:
+        noise = torch.cat([self._noise(seen.session, seen.step) for seen in observations])  # (batch, horizon, A)
+        if self._inpaint is None or all(seen.committed is None for seen in observations):
+            return self._act(prefilled, noise)
+        return self._inpaint(prefilled, noise, *known_rows(observations, self.processing, noise))
 
-    def _prompt(self, observation: Observation) -> Tensor:
-        text = self.processing.text(observation.instruction)
-        return prompt_ids(self._tokenizer, text, self.model.config.max_prompt).to(self.device)  # (1, words)
+    def _images(self, observations: Sequence[Observation]) -> Tensor:
+        images = torch.cat([self.processing.images(seen) for seen in observations])
+        return images.to(self.device, self.dtype)  # (batch, cameras, channels, height, width)
 
-    def _state(self, observation: Observation) -> Tensor | None:
-        state = self.processing.state_numbers(observation)
-        return None if state is None else state.to(self.device, self.dtype)  # (1, S)
+    def _prompts(self, observations: Sequence[Observation]) -> Tensor:
+        config = self.model.config
+        texts = [self.processing.text(seen.instruction) for seen in observations]
+        rows = [prompt_ids(self._tokenizer, text, config.max_prompt)[0] for text in texts]
+        return pad_sequence(rows, batch_first=True, padding_value=config.pad_id).to(self.device)  # (batch, words)
 
-    def _sample(self, cognition: Tensor, observation: Observation) -> Any:
-        """(horizon, A) float32 array in physical units."""
-        noise = self._noise(observation.session, observation.step)
-        steps, guidance = self.recipe.denoising_steps, self.recipe.guidance_scale
-        sampled = self.model.head.sample(cognition, noise, steps, guidance)  # (1, horizon, A)
-        return self.processing.physical_actions(sampled[0].cpu().numpy())
+    def _states(self, observations: Sequence[Observation]) -> Tensor | None:
+        states = [self.processing.state_numbers(seen) for seen in observations]
+        given = [state for state in states if state is not None]
+        return torch.cat(given).to(self.device, self.dtype) if given else None  # (batch, S)
 
     def _noise(self, session: str, step: int) -> Tensor:
-        """(1, horizon, A) standard normal, drawn on the CPU: the same on every device for one session and step."""
-        shape = (1, self.spec.horizon, len(self.spec.actions))
+        """(1, *noise_shape) standard normal, drawn on the CPU: the same on every device for one session and step."""
+        shape = (1, *self.model.noise_shape)
         generator = torch.Generator().manual_seed(noise_seed(session, step))
         return torch.randn(shape, generator=generator).to(self.device)
 
@@ -127,30 +153,38 @@ def load_policy(
     device: str = "cpu",
     dtype: str = "float32",
     init: str = TRAINED,
+    dataset: str | None = None,
 ) -> VlaPolicy:
     """Build a policy from names, as the commands do.
 
     Args:
-        model: a shipped model.
-        checkpoint: directory of another checkpoint, used instead of the shipped one; its name becomes the model's.
+        model: a shipped model, or with `init` a preset: published shapes without weights.
+        checkpoint: directory of another checkpoint in any layout, used instead of the shipped one; its name becomes
+            the model's.
         recipe: a file in `configs/recipes/`, or its values.
         device: `cpu` or `cuda`.
         dtype: a key of `DTYPES`.
         init: `trained`, or `random` for the same shapes with random weights.
+        dataset: which statistics of a published checkpoint un-normalise actions; None if it has one only.
 
     Raises:
-        InputError: on a name that does not exist, a checkpoint that is missing or damaged, or a device that is not
-            there; the message lists what is.
+        InputError: on a name that does not exist, a checkpoint that is missing or damaged, a device that is not
+            there, or too little memory; the message lists what is.
     """
     chosen = recipes.find(recipe)
     place = find_device(device)
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("init", init, (TRAINED, RANDOM))
-    directory = _directory(model, checkpoint)
-    loaded = native.load(directory, weights=init == TRAINED)
-    weights_hash = native.weights_hash(directory) if init == TRAINED else RANDOM
-    name = model if checkpoint is None else directory.resolve().name
-    return VlaPolicy(loaded, chosen, name, weights_hash, place, DTYPES[dtype])
+    directory = _directory(model, checkpoint, init)
+    digest = RANDOM
+    if directory is None:
+        loaded = presets.build(model, place, DTYPES[dtype])
+    elif init == RANDOM:
+        loaded = _untrained(directory)
+    else:
+        loaded, digest = _read(directory, Choices(dataset), place, DTYPES[dtype])
+    name = model if checkpoint is None else Path(checkpoint).resolve().name
+    return VlaPolicy(loaded, chosen, name, digest, place, DTYPES[dtype])
 
 
 def noise_seed(session: str, step: int) -> int:
@@ -159,20 +193,40 @@ def noise_seed(session: str, step: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _placed(model: CogAct, device: torch.device, dtype: torch.dtype) -> CogAct:
+def _read(directory: Path, choices: Choices, device: torch.device, dtype: torch.dtype) -> tuple[Checkpoint, str]:
+    """A checkpoint in whatever layout, and its hash."""
+    layout = layout_of(directory)
+    loaded = layout.load(directory, choices, lambda model: require_room(model, device, dtype))
+    return loaded, layout.weights_hash(directory, choices)
+
+
+def _untrained(directory: Path) -> Checkpoint:
+    """A checkpoint of our own with random weights."""
+    if layout_of(directory) is not native.LAYOUT:
+        presets_there = ", ".join(presets.names())
+        raise InputError(f"init=random is for checkpoints of our own and presets ({presets_there}), not {directory}")
+    return native.load(directory, weights=False)
+
+
+def _placed(model: ActionModel, device: torch.device, dtype: torch.dtype) -> ActionModel:
     """The model on its device, all but the head in `dtype`."""
     for name, part in model.named_children():
-        part.to(device=device, dtype=torch.float32 if name == "head" else dtype)
+        part.to(device=device, dtype=dtype_of(f"{name}.", dtype))
     return model
 
 
-def _directory(model: str, checkpoint: str | Path | None) -> Path:
+def _directory(model: str, checkpoint: str | Path | None, init: str) -> Path | None:
+    """Where the weights are; None for a preset."""
     if checkpoint is not None:
         return Path(checkpoint)
-    if model not in model_names():
-        known = ", ".join(model_names()) or "none ship with this copy"
+    if model in model_names():
+        return PRETRAINED / model
+    if model not in presets.names():
+        known = ", ".join([*model_names(), *presets.names()])
         raise InputError(f"unknown model {model!r}; allowed: {known}; or give checkpoint=<directory>")
-    return PRETRAINED / model
+    if init == TRAINED:
+        raise InputError(f"no weights ship for {model}; give checkpoint=<directory>, or init=random to time its shapes")
+    return None
 
 
 def find_device(name: str) -> torch.device:

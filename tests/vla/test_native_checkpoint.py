@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.vla.small import PROCESSING, TOKENIZER, TRAINING, observation, save_small, small_model
 from vla.api import InputError
 from vla.checkpoints import native
+from vla.checkpoints.checkpoint import Checkpoint
 from vla.policy import VlaPolicy, load_policy
 from vla.recipe import find
 
@@ -38,7 +39,7 @@ def edit_tensors(path: Path, edit: Callable[[dict[str, torch.Tensor]], object]) 
 
 
 def test_a_saved_model_acts_as_before_bit_for_bit(checkpoint: Path) -> None:
-    memory = native.Checkpoint(small_model(), PROCESSING, TOKENIZER, TRAINING)
+    memory = Checkpoint(small_model(), PROCESSING, TOKENIZER, TRAINING)
     before = VlaPolicy(memory, find("none"), "tiny", "", torch.device("cpu"), torch.float32)
     after = load_policy(checkpoint=checkpoint)
     np.testing.assert_array_equal(before.infer(observation()).actions, after.infer(observation()).actions)

@@ -10,8 +10,9 @@ import torch
 from tests.vla.small import CAMERA, INSTRUCTION, observation, save_small
 from vla import recipe as recipes
 from vla.api import InputError, Observation
+from vla.models.cogact import CogAct
+from vla.models.vision.vit import VisionTower
 from vla.policy import VlaPolicy, load_policy, noise_seed
-from vla.recipe import Recipe
 from vla.timing import Untimed
 
 
@@ -100,20 +101,23 @@ def test_noise_is_the_same_in_every_process() -> None:
     assert len(seeds) == 12
 
 
-def test_guidance_of_one_is_the_condition_as_it_is(policy: VlaPolicy) -> None:
+def test_guidance_of_one_is_the_condition_as_it_is(checkpoint: Path) -> None:
     """The guided formula at scale 1 + tiny is within rounding of the shortcut at exactly 1."""
-    policy.recipe = Recipe("exactly", 10, 1.0)
-    plain = actions(policy, observation())
-    policy.recipe = Recipe("nearly", 10, 1.0 + 1e-7)
-    np.testing.assert_allclose(actions(policy, observation()), plain, atol=1e-5)
+    plain, guided = (
+        actions(load_policy(checkpoint=checkpoint, recipe=recipe), observation())
+        for recipe in ({"denoising_steps": 10, "guidance_scale": scale} for scale in (1.0, 1.0 + 1e-7))
+    )
+    np.testing.assert_allclose(guided, plain, atol=1e-5)
 
 
 def test_bfloat16_is_near_float32_and_keeps_the_head_and_buffers(checkpoint: Path, policy: VlaPolicy) -> None:
     rounded = load_policy(checkpoint=checkpoint, dtype="bfloat16")
     np.testing.assert_allclose(actions(rounded, observation())[:, :2], actions(policy, observation())[:, :2], atol=0.02)
+    assert isinstance(rounded.model, CogAct)
     kept = [parameter.dtype for parameter in rounded.model.head.parameters()]
     kept += [buffer.dtype for buffer in rounded.model.buffers() if buffer.is_floating_point()]
     assert torch.bfloat16 not in kept
+    assert isinstance(rounded.model.vision, VisionTower)
     assert rounded.model.vision.vit.embeddings.cls_token.dtype == torch.bfloat16
 
 

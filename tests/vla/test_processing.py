@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,16 @@ def changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
         inner = inner[key]
     inner[path[-1]] = value
     return values
+
+
+def test_what_was_written_before_a_field_existed_means_the_same() -> None:
+    assert not {"resize", "rotation", "command_threshold"} & set(PROCESSING.to_dict())
+
+
+def test_a_command_is_one_from_the_threshold_on() -> None:
+    changed_at = replace(PROCESSING, command_threshold=0.5)
+    sampled = np.array([[0, 0, 0.49], [0, 0, 0.5]], np.float32)
+    assert changed_at.physical_actions(sampled)[:, 2].tolist() == [-1, 1]
 
 
 def test_json_gives_back_the_same_processing() -> None:
@@ -67,6 +78,12 @@ def test_an_unknown_key_is_named() -> None:
         (("action_range", "q01"), [1.0, 1.0, -1.0], "action_range: q99 must be above q01"),
         (("action_range", "mask"), [1, 1, 0], "action_range: mask"),
         (("state_range", "mask"), [True], "state_range"),
+        (("resize",), {"size": 224}, "Resize: .*strategy"),
+        (("resize",), {"size": 224, "strategy": "squeeze"}, "squeeze"),
+        (("rotation",), "euler", "rotation must be .*at least 6"),
+        (("rotation",), "quaternion", "quaternion"),
+        (("command_threshold",), "half", "command_threshold"),
+        (("image_mean",), [0.5] * 6, "image_std must be 6"),
     ],
 )
 def test_a_wrong_value_is_named(path: tuple[Any, ...], value: Any, named: str) -> None:
@@ -83,6 +100,7 @@ def test_normalising_inverts_unnormalising(normalised: np.ndarray) -> None:
 @given(arrays.arrays(np.float32, (4, 3), elements=ANY))
 def test_actions_stay_within_what_was_demonstrated(sampled: np.ndarray) -> None:
     actions = PROCESSING.physical_actions(sampled)
+    assert isinstance(PROCESSING.action_range, Range)
     low, high = np.array(PROCESSING.action_range.q01), np.array(PROCESSING.action_range.q99)
     assert actions.dtype == np.float32
     assert (actions >= low - 1e-6).all()
@@ -93,6 +111,12 @@ def test_actions_stay_within_what_was_demonstrated(sampled: np.ndarray) -> None:
 def test_the_gripper_is_opened_or_closed_and_nothing_between(sampled: np.ndarray) -> None:
     gripper = PROCESSING.physical_actions(sampled)[:, 2]
     np.testing.assert_array_equal(gripper, np.where(sampled[:, 2] >= 0, 1, -1))
+
+
+def test_a_number_that_never_changes_comes_back_as_itself() -> None:
+    values = Range((0.25,), (0.25,), (True,))
+    assert values.normalise(np.array([0.25], np.float32)).tolist() == [-1]
+    assert values.unnormalise(np.array([-1.0, 0.3, 1.0], np.float32)[:, None]).tolist() == [[0.25]] * 3
 
 
 def test_the_published_formula() -> None:

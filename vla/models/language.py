@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
+from transformers.cache_utils import DynamicCache
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 
 class LanguageModel(nn.Module):
-    """A `transformers` Llama without a vocabulary head.
+    """A `transformers` Llama.
 
     Args:
         vocabulary: rows of the embedding table.
@@ -16,10 +18,21 @@ class LanguageModel(nn.Module):
         heads: attention heads.
         mlp_width: features inside the gated MLP.
         max_positions: longest sequence.
+        norm_eps: inside the norms.
+        head: with a vocabulary head.
     """
 
     def __init__(
-        self, *, vocabulary: int, width: int, depth: int, heads: int, mlp_width: int, max_positions: int
+        self,
+        *,
+        vocabulary: int,
+        width: int,
+        depth: int,
+        heads: int,
+        mlp_width: int,
+        max_positions: int,
+        norm_eps: float = 1e-6,
+        head: bool = False,
     ) -> None:
         super().__init__()
         self.llama = LlamaModel(
@@ -31,10 +44,16 @@ class LanguageModel(nn.Module):
                 num_key_value_heads=heads,
                 intermediate_size=mlp_width,
                 max_position_embeddings=max_positions,
+                rms_norm_eps=norm_eps,
                 pad_token_id=None,
                 use_cache=False,
             )
         )
+        self.lm_head = nn.Linear(width, vocabulary, bias=False) if head else None
+
+    def compute_buffers(self) -> None:
+        """Make what no checkpoint holds, after a construction without memory."""
+        self.llama.rotary_emb = LlamaRotaryEmbedding(self.llama.config)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LanguageModel":
         """Move and cast, but keep the rotary frequencies in float32: in bfloat16 far positions are off by 0.1 rad."""
@@ -51,22 +70,24 @@ class LanguageModel(nn.Module):
         """Word embeddings, (batch, words) int64 -> (batch, words, width)."""
         return self.llama.get_input_embeddings()(ids)
 
-    def forward(self, embeddings: Tensor, attended: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor, attended: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Run the decoder layers and the final norm.
 
         Padding is invisible: nothing attends to it and it does not count as a position.
 
         Args:
             embeddings: (batch, tokens, width).
-            attended: (batch, tokens) bool, False at padding.
+            attended: (batch, tokens so far and these) bool, False at padding.
+            cache: keys and values of the tokens so far; these are added to it. None: there are none, keep none.
 
         Returns:
             (batch, tokens, width) hidden states after the final norm; meaningless at padding.
         """
-        positions = attended.long().cumsum(dim=1) - 1  # (batch, tokens)
+        positions = attended.long().cumsum(dim=1) - 1  # (batch, tokens so far and these)
         return self.llama(
             inputs_embeds=embeddings,
             attention_mask=attended.long(),
-            position_ids=positions.clamp(min=0),
-            use_cache=False,
+            position_ids=positions[:, -embeddings.shape[1] :].clamp(min=0),
+            past_key_values=cache,
+            use_cache=cache is not None,
         ).last_hidden_state

@@ -1,12 +1,15 @@
 """What a run begins with: a new model that fits the dataset, or a checkpoint that goes on learning."""
 
+from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from vla.api import Camera, InputError
-from vla.checkpoints.native import Checkpoint
+from vla.checkpoints import native
+from vla.checkpoints.checkpoint import Checkpoint
 from vla.models.cogact import CogAct, CogActConfig
+from vla.models.family import name_of
 from vla.processing import Processing, Range
 from vla.tokenizer import BOS, COGNITION, PAD, PROMPT, build_tokenizer
 from vla.training.dataset import Demonstrations, Statistics
@@ -28,6 +31,17 @@ def starting(sizes: dict[str, Any], data: Demonstrations) -> Beginning:
     return CogAct(_model_config(sizes, data, tokenizer)), processing, tokenizer
 
 
+def origin(directory: Path) -> Checkpoint:
+    """The checkpoint to go on from.
+
+    Raises:
+        InputError: if it cannot be read, or is of a family that cannot learn here.
+    """
+    given = native.load(directory)
+    _learner(given)
+    return given
+
+
 def continuing(given: Checkpoint, data: Demonstrations) -> Beginning:
     """The model of a checkpoint, with its own normalisation and words.
 
@@ -39,7 +53,7 @@ def continuing(given: Checkpoint, data: Demonstrations) -> Beginning:
         mine, theirs = getattr(had, name), getattr(has, name)
         if mine != theirs:
             raise InputError(f"from: the checkpoint has {name} {mine}, the dataset {theirs}")
-    return given.model.float().train(), had, given.tokenizer
+    return _learner(given).float().train(), had, given.tokenizer
 
 
 def processing_for(data: Demonstrations, image_size: int) -> Processing:
@@ -62,6 +76,12 @@ def processing_for(data: Demonstrations, image_size: int) -> Processing:
         state_range=_range(data.state_statistics, [True] * data.states.shape[1]),
         action_range=_range(data.action_statistics, [q.name != _UNSCALED for q in data.action_quantities]),
     )
+
+
+def _learner(given: Checkpoint) -> CogAct:
+    if not isinstance(given.model, CogAct):
+        raise InputError(f"from: only a model of the family cogact can learn, this is {name_of(given.model)}")
+    return given.model
 
 
 def _range(statistics: Statistics, mask: list[bool]) -> Range:

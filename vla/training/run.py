@@ -18,7 +18,7 @@ from vla.models.cogact import CogActConfig
 from vla.processing import Processing
 from vla.tokenizer import prompt_ids
 from vla.training.batches import Batches
-from vla.training.beginning import continuing, starting
+from vla.training.beginning import continuing, origin, starting
 from vla.training.behaviour_cloning import Trainer
 from vla.training.checks import require_kind, require_number, require_texts, require_whole
 from vla.training.dataset import Demonstrations, Statistics
@@ -69,8 +69,8 @@ def prepare(options: dict[str, Any]) -> Run:
         InputError: before any training, naming the option, file or field at fault.
     """
     _check_kinds(options)
-    origin = options["from"]
-    given = None if origin is None else native.load(Path(origin))
+    start = None if options["from"] is None else Path(options["from"])
+    given = None if start is None else origin(start)
     sizes = given.model.config.to_dict() if given else options["model"]
     cloning = _cloning(options, sizes["image_size"], sizes["patch_size"])
     torch.set_num_threads(options["threads"])
@@ -88,7 +88,7 @@ def prepare(options: dict[str, Any]) -> Run:
         keypoints = KeypointHead(names, centre, model.config.language_width)
     batches = [Batches(data, frames, processing, prompts, options["seed"]) for frames in (train_frames, held_out)]
     identity = _identity(data, options["validation_fraction"], model.config, processing)
-    identity["from"] = None if origin is None else native.weights_hash(Path(origin))
+    identity["from"] = None if start is None else native.weights_hash(start)
     trainer = Trainer(model, keypoints, cloning, batches[0], (batches[1], held_out), out, identity)
     trainer.resume()
     return Run(trainer, processing, tokenizer, options, out / "checkpoint", len(train_frames))

@@ -93,6 +93,37 @@ class DiffusionHead(nn.Module):
             actions = self.step(actions, predicted, level, following)
         return actions
 
+    @torch.no_grad()
+    def inpaint(
+        self, cognition: Tensor, noise: Tensor, steps: int, guidance_scale: float, known: Tensor, weights: Tensor
+    ) -> Tensor:
+        """Denoise a chunk that continues known actions; everything else is as in `sample`.
+
+        Before every step, the clean chunk that the network sees is averaged with the known one (RePaint's idea,
+        arXiv 2201.09865, for DDIM); the noise that belongs to the average goes on.
+
+        Args:
+            cognition, noise, steps, guidance_scale: as `sample`.
+            known: (batch, horizon, action_dim), normalised and finite.
+            weights: (batch, horizon, 1) in [0, 1]: 1 keeps a row of `known` exactly, 0 leaves it to the network.
+
+        Returns:
+            (batch, horizon, action_dim), normalised.
+
+        Raises:
+            InputError: as `sample`.
+        """
+        schedule = timesteps_for(steps, self.train_steps)
+        levels = [*(self.noise_levels[timestep] for timestep in schedule), 1.0]
+        actions = torch.lerp(noise, _noised(known, noise, levels[0]), weights)
+        for timestep, level, following in zip(schedule, levels, levels[1:], strict=False):
+            predicted = self.predict(actions, timestep, cognition, guidance_scale)
+            estimate = self._clean(actions, predicted, level)
+            clean = torch.where(weights == 1, known, torch.lerp(estimate, known, weights))
+            implied = (actions - math.sqrt(level) * clean) / math.sqrt(1 - level)
+            actions = _noised(clean, implied, following)
+        return actions
+
     def predict(self, actions: Tensor, timestep: int, cognition: Tensor, guidance_scale: float) -> Tensor:
         """One guided evaluation of the network at one timestep, (batch, horizon, action_dim)."""
         condition = cognition.to(actions.dtype)
@@ -104,6 +135,12 @@ class DiffusionHead(nn.Module):
         conditioned, unconditioned = both.chunk(2)
         return unconditioned + guidance_scale * (conditioned - unconditioned)
 
+    def _clean(self, actions: Tensor, predicted: Tensor, level: float) -> Tensor:
+        """The clean chunk that a prediction stands for."""
+        if self.prediction == "epsilon":
+            return (actions - math.sqrt(1 - level) * predicted) / math.sqrt(level)
+        return predicted
+
     def step(self, actions: Tensor, predicted: Tensor, level: float, following: float) -> Tensor:
         """One DDIM step from noise level `level` to `following` (1 is clean)."""
         signal, spread = math.sqrt(level), math.sqrt(1 - level)
@@ -112,6 +149,11 @@ class DiffusionHead(nn.Module):
         else:
             noise, clean = (actions - signal * predicted) / spread, predicted
         return math.sqrt(following) * clean + math.sqrt(1 - following) * noise
+
+
+def _noised(clean: Tensor, noise: Tensor, level: float) -> Tensor:
+    """The clean chunk at a noise level (1 is clean)."""
+    return math.sqrt(level) * clean + math.sqrt(1 - level) * noise
 
 
 def squared_cosine_levels(train_steps: int) -> tuple[float, ...]:

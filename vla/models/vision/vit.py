@@ -17,6 +17,7 @@ class VisionTower(nn.Module):
 
     def __init__(self, *, image_size: int, patch_size: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
+        self.width = width
         self.vit = ViTModel(
             ViTConfig(
                 image_size=image_size,

@@ -1,0 +1,176 @@
+"""Published layouts: tiny CogACT and OpenVLA checkpoints act as their formulas say, in little memory."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.vla import published as tiny
+from tests.vla.published_forward import NORM_EPS, Reference
+from tests.vla.resident import STATUS, watched
+from tests.vla.small import save_small
+from vla.api import InputError, Observation
+from vla.checkpoints import native
+from vla.decoding.autoregressive import decode
+from vla.models.cogact import CogAct
+from vla.models.openvla import OpenVla
+from vla.policy import VlaPolicy, load_policy
+from vla.processing import Range
+from vla.rotations import rotation_vector
+
+PARTS = tiny.random_parts()
+BRIDGE, FRACTAL = "bridge_orig", "fractal20220817_data"
+INSTRUCTION = "Put the Spoon on the towel"
+PROMPT = "In: What action should the robot take to put the spoon on the towel?\nOut:"  # in small letters, no space
+WORDS = [tiny.BOS, *tiny.tokenizer().encode(PROMPT).ids, tiny.EMPTY_WORD]
+
+
+def observation(camera: str = "3rd_view_camera", height: int = 480) -> Observation:
+    image = np.random.default_rng(0).integers(0, 256, (height, 640, 3), dtype=np.uint8)
+    return Observation({camera: image}, INSTRUCTION, session="robot", step=3)
+
+
+def in_bfloat16(parts: dict[str, dict[str, torch.Tensor]]) -> dict[str, dict[str, torch.Tensor]]:
+    return {part: {n: tensor.bfloat16().float() for n, tensor in named.items()} for part, named in parts.items()}
+
+
+def physical(normalised: np.ndarray, dataset: str) -> np.ndarray:
+    """CogACT's `predict_action` and its SIMPLER policy: clip, command, un-normalise, command to -1 or 1, rotation."""
+    statistics = {key: np.array(values) for key, values in tiny.STATISTICS[dataset]["action"].items()}
+    clipped = np.clip(normalised, -1, 1)
+    clipped[:, 6] = np.where(clipped[:, 6] < 0.5, 0, 1)
+    scaled = 0.5 * (clipped + 1) * (statistics["q99"] - statistics["q01"]) + statistics["q01"]
+    actions = np.where(statistics["mask"], scaled, clipped)
+    actions[:, 6] = 2 * (actions[:, 6] > 0.5) - 1
+    actions[:, 3:6] = rotation_vector(actions[:, 3:6])
+    return actions
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("dataset", "seen"), [(BRIDGE, observation()), (FRACTAL, observation("overhead_camera", 512))])
+def test_cogact_acts_as_its_formulas_say(cogact: Path, dataset: str, seen: Observation) -> None:
+    policy = load_policy(checkpoint=cogact, dataset=dataset)
+    reference = Reference(PARTS, NORM_EPS["cogact"])
+    pixels = policy.processing.images(seen)[0]
+    cognition = reference.hidden(pixels, [*WORDS, tiny.EOS])[:, -1]
+    noise = noise_of(policy, seen)
+    expected = reference.sample(cognition, noise, 10, 1.5)
+    prompt = torch.tensor([WORDS[1:-1]])
+    ours = policy._act(policy.model.prefill(policy.model.encode(pixels[None]), prompt, None), noise)
+    torch.testing.assert_close(ours, expected, atol=2e-5 * expected.abs().max().item(), rtol=0)
+    np.testing.assert_allclose(policy.infer(seen).actions, physical(expected[0].numpy(), dataset), atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_cognition_token_is_the_last_position_after_the_final_norm(cogact: Path) -> None:
+    policy = load_policy(checkpoint=cogact, dataset=BRIDGE)
+    assert isinstance(policy.model, CogAct)
+    reference = Reference(PARTS, NORM_EPS["cogact"])
+    pixels, prompt = policy.processing.images(observation())[0], torch.tensor([WORDS[1:-1]])
+    expected = reference.hidden(pixels, [*WORDS, tiny.EOS])[:, -1]
+    assert expected.square().mean().sqrt() == pytest.approx(1, abs=0.2)
+    visual = policy.model.encode(pixels[None])
+    torch.testing.assert_close(visual, reference.visual(pixels), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(policy.model.prefill(visual, prompt, None), expected, atol=2e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_openvla_says_the_words_its_formulas_say(openvla: Path) -> None:
+    policy = load_policy(checkpoint=openvla, dataset=BRIDGE)
+    model = policy.model
+    assert isinstance(model, OpenVla)
+    reference = Reference(in_bfloat16(PARTS), NORM_EPS["openvla"])
+    pixels, prompt = policy.processing.images(observation())[0], torch.tensor([WORDS[1:-1]])
+    expected = reference.decode(pixels, WORDS)
+    words = decode(model, model.prefill(model.encode(pixels[None]), prompt, None))
+    assert words.tolist() == [expected]
+    edges = np.linspace(-1, 1, 256)
+    centres = (edges[:-1] + edges[1:]) / 2
+    normalised = centres[np.clip(32000 - np.array([expected]) - 1, 0, 254)]
+    chunk = policy.infer(observation())
+    assert chunk.actions.shape == (1, 7)
+    np.testing.assert_allclose(chunk.actions, physical(normalised, BRIDGE), atol=1e-5)
+
+
+def noise_of(policy: VlaPolicy, seen: Observation) -> torch.Tensor:
+    return policy._noise(seen.session, seen.step)
+
+
+@pytest.mark.parametrize("layout", ["cogact", "openvla"])
+def test_a_converted_checkpoint_acts_bit_for_bit_the_same(layout: str, tmp_path: Path, request: Any) -> None:
+    published = load_policy(checkpoint=request.getfixturevalue(layout), dataset=BRIDGE)
+    before = published.infer(observation()).actions
+    stored = torch.float32 if layout == "cogact" else torch.bfloat16
+    native.save(tmp_path / "native", published.model, published.processing, published._tokenizer, {}, stored)
+    np.testing.assert_array_equal(load_policy(checkpoint=tmp_path / "native").infer(observation()).actions, before)
+
+
+@pytest.mark.parametrize("layout", ["cogact", "openvla"])
+def test_bfloat16_is_near_float32(layout: str, request: Any) -> None:
+    checkpoint = request.getfixturevalue(layout)
+    exact, rounded = (load_policy(checkpoint=checkpoint, dataset=BRIDGE, dtype=dtype) for dtype in ("fp32", "bf16"))
+    pixels = exact.processing.images(observation())
+    with torch.no_grad():
+        ours, theirs = exact.model.encode(pixels), rounded.model.encode(pixels.bfloat16()).float()
+    assert (ours - theirs).abs().max() < 0.05 * ours.abs().max()
+    assert np.isfinite(rounded.infer(observation()).actions).all()
+
+
+def test_the_hash_changes_with_the_dataset_and_with_the_weights(cogact: Path, damaged: Callable[[Path], Path]) -> None:
+    first, second = (load_policy(checkpoint=cogact, dataset=key).spec.checkpoint for key in (BRIDGE, FRACTAL))
+    assert first != second
+    other = damaged(cogact)
+    tiny.edit_pt(other, lambda parts: parts["action_model"]["net.final_layer.linear.weight"].add_(1))
+    assert load_policy(checkpoint=other, dataset=BRIDGE).spec.checkpoint != first
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="needs Linux to say what memory is taken")
+@pytest.mark.parametrize(("layout", "dtype"), [("cogact", "fp32"), ("cogact", "bf16"), ("openvla", "bf16")])
+def test_loading_takes_no_more_memory_than_the_checkpoint(layout: str, dtype: str, request: Any) -> None:
+    checkpoint = request.getfixturevalue(layout)
+    size = sum(path.stat().st_size for pattern in ("**/*.pt", "*.safetensors") for path in checkpoint.glob(pattern))
+    load_policy(checkpoint=checkpoint, dataset=BRIDGE, dtype=dtype)  # what is loaded on first use does not count
+    with watched() as peak:
+        policy = load_policy(checkpoint=checkpoint, dataset=BRIDGE, dtype=dtype)
+    assert policy.spec.horizon
+    assert peak.extra < 1.2 * size
+
+
+def test_one_dataset_needs_no_key(tmp_path: Path) -> None:
+    only = {BRIDGE: tiny.STATISTICS[BRIDGE]}
+    assert load_policy(checkpoint=tiny.write_cogact(tmp_path / "run", PARTS, only)).spec.period == 0.2
+
+
+@pytest.mark.parametrize("layout", ["cogact", "openvla"])
+@pytest.mark.parametrize("dataset", [None, "bridge"])
+def test_an_ambiguous_or_unknown_key_is_refused_with_the_keys(layout: str, dataset: str | None, request: Any) -> None:
+    with pytest.raises(InputError, match=f"{BRIDGE}, {FRACTAL}"):
+        load_policy(checkpoint=request.getfixturevalue(layout), dataset=dataset)
+
+
+def test_a_checkpoint_of_our_own_takes_no_key(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"leave out \['dataset'\]"):
+        load_policy(checkpoint=save_small(tmp_path / "own"), dataset=BRIDGE)
+
+
+def test_one_file_without_an_index_is_as_good_as_shards(openvla: Path, damaged: Callable[[Path], Path]) -> None:
+    checkpoint = damaged(openvla)
+    tensors = load_file(checkpoint / tiny.SHARD) | load_file(checkpoint / tiny.SHARD.replace("00001-", "00002-"))
+    for path in (*checkpoint.glob("model-*"), checkpoint / "model.safetensors.index.json"):
+        path.unlink()
+    save_file(tensors, checkpoint / "model.safetensors")
+    ours, theirs = (load_policy(checkpoint=path, dataset=BRIDGE).infer(observation()) for path in (checkpoint, openvla))
+    np.testing.assert_array_equal(ours.actions, theirs.actions)
+
+
+def test_statistics_of_fine_tuning_come_first(openvla: Path, damaged: Callable[[Path], Path]) -> None:
+    checkpoint = damaged(openvla)
+    (checkpoint / "dataset_statistics.json").write_text(json.dumps({BRIDGE: tiny.STATISTICS[FRACTAL]}))
+    scale = load_policy(checkpoint=checkpoint).processing.action_range
+    assert isinstance(scale, Range)
+    assert list(scale.q99) == tiny.STATISTICS[FRACTAL]["action"]["q99"]
