@@ -7,16 +7,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from cadence_configs.command import DONE, command
+from policy_server.router import check_endpoint
+from policy_server.scheduler import Batching
+from policy_server.security import ServerKeys, server_keys
 from policy_server.server import PolicyServer
-from vla.api import InputError, Observation, Policy
+from policy_server.worker import warm_up
+from vla.api import InputError, Policy
 
-_WARM_UP_STEPS = 3
 _NAMES = ("model", "accel", "device", "dtype", "init", "endpoint")
-_OPTIONAL_NAMES = ("checkpoint", "announce")
+_OPTIONAL_NAMES = ("checkpoint", "announce", "keys", "clients")
 
 
 @command("serve", usage_errors=(InputError,))
@@ -26,9 +28,12 @@ def main(config: DictConfig) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     options: Any = OmegaConf.to_container(config, resolve=True)
     _check_kinds(options)
+    batching = Batching(options["max_batch"], options["max_wait_ms"])
+    protection = {"insecure": options["insecure"], "keys": _keys(options["keys"], options["clients"])}
+    check_endpoint(options["endpoint"], protection["keys"] is not None, protection["insecure"])
     policy = _load(options)
-    warm_up(policy)
-    with PolicyServer(policy, options["endpoint"], insecure=options["insecure"]) as server:
+    warm_up(policy, batching.max_batch)
+    with PolicyServer(policy, options["endpoint"], batching=batching, **protection) as server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())  # it ends after the answer that is being computed
         if options["announce"]:
@@ -51,6 +56,14 @@ def _check_kinds(options: dict[str, Any]) -> None:
         options[key] = None if options[key] is None else str(options[key])
 
 
+def _keys(secret: str | None, clients: str | None) -> ServerKeys | None:
+    if (secret is None) != (clients is None):
+        raise InputError(
+            "keys=<secret key file> and clients=<folder of public keys> go together; cadence-keys makes both"
+        )
+    return None if secret is None or clients is None else server_keys(secret, clients)
+
+
 def _load(options: dict[str, Any]) -> Policy:
     import torch  # after bad keys were refused: it takes seconds
 
@@ -60,16 +73,6 @@ def _load(options: dict[str, Any]) -> Policy:
         torch.set_num_threads(options["threads"])
     names = ("model", "checkpoint", "device", "dtype", "init")
     return load_policy(recipe=options["accel"], **{name: options[name] for name in names})
-
-
-def warm_up(policy: Policy) -> None:
-    """Answer black images, so that the first robot does not wait for allocations."""
-    spec = policy.spec
-    images = {camera.name: np.zeros((camera.height, camera.width, 3), np.uint8) for camera in spec.cameras}
-    state = np.zeros(len(spec.state), np.float32) if spec.state else None
-    for step in range(_WARM_UP_STEPS):
-        policy.infer(Observation(images=images, instruction="warm up", state=state, session="warm-up", step=step))
-    policy.reset("warm-up")
 
 
 def announce(path: Path, endpoint: str) -> None:

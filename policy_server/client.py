@@ -8,13 +8,29 @@ from time import perf_counter
 import zmq
 
 from policy_server import messages
+from policy_server.arrays import MAX_MESSAGE_BYTES
+from policy_server.checks import WireError
+from policy_server.codecs import INSTALL, Codec
 from policy_server.messages import Embodiment
-from policy_server.wire import MAX_MESSAGE_BYTES, Message, WireError, decode, encode
+from policy_server.security import ClientKeys, protect_client
+from policy_server.wire import Message, decode, encode
 from vla.api import ActionChunk, InputError, Observation, PolicySpec
+from vla.resampling import square
 
 HELLO_WAIT = 0.5  # [s] for the first answer to hello, doubled each time
 QUEUED_MESSAGES = 4
+FIRST_RECONNECT, LONGEST_RECONNECT = 20, 1000  # [ms] back-off of a connection that is refused
+HANDSHAKE = 1000  # [ms] after which a connection that says nothing is made again
 OWN_FAULT = ("input", "malformed", "version", "spec")  # error types that the caller can mend
+
+
+def shrunk(observation: Observation, spec: PolicySpec) -> Observation:
+    """The observation with the policy's cameras as the policy will make them."""
+    if spec.resize is None:
+        return observation
+    strategy, side = spec.resize
+    images = {camera.name: square(observation.images[camera.name], strategy, side) for camera in spec.cameras}
+    return replace(observation, images=images)
 
 
 class PolicyUnavailable(TimeoutError):
@@ -40,18 +56,37 @@ class RemotePolicy:
         endpoint: the server's `tcp://host:port`.
         timeout: [s] that connecting, and every call after it, may take.
         embodiment: what the robot sends and expects; the server refuses it if the policy needs something else.
+        keys: encrypt, and speak to the server with this key alone; see `policy_server.security.client_keys`.
+        codec: how images travel; `Codec("jpeg")` needs `cadence-vla[codecs]` on both sides and changes what the policy
+            sees.
+        resize: make images the size that the policy reads before they are sent, exactly as it would, where the spec
+            says how: fewer bytes for 6 ms of this machine's time an image of 480 x 640.
+
+    Attributes:
+        codec: how images travel.
 
     Raises:
         InputError: on a bad endpoint, or if server and client do not fit each other (both sides named).
         PolicyUnavailable: if no server answers in time.
     """
 
-    def __init__(self, endpoint: str, timeout: float = 5.0, embodiment: Embodiment | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        timeout: float = 5.0,
+        embodiment: Embodiment | None = None,
+        keys: ClientKeys | None = None,
+        codec: Codec = Codec(),  # noqa: B008 - frozen
+        resize: bool = False,
+    ) -> None:
         if not 0 < timeout < math.inf:
             raise InputError(f"timeout must be positive, finite seconds, got {timeout}")
         self.endpoint = endpoint
         self.timeout = timeout
         self._seq = 0
+        self.codec = codec
+        self._resizes = resize
+        self._keys = keys
         self._context = zmq.Context()
         try:
             self._socket = self._connect()
@@ -88,7 +123,8 @@ class RemotePolicy:
         """
         self._spec.check(observation)
         started = perf_counter()
-        reply = self._call(lambda seq: messages.infer(seq, observation, 1000 * self.timeout, self._spec_id))
+        sent = shrunk(observation, self._spec) if self._resizes else observation
+        reply = self._call(lambda seq: messages.infer(seq, sent, 1000 * self.timeout, self._spec_id, self.codec))
         chunk = messages.read_actions(reply, self._spec)
         return replace(chunk, timing={**chunk.timing, "round_trip": 1000 * (perf_counter() - started)})
 
@@ -121,12 +157,15 @@ class RemotePolicy:
             zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES,
             zmq.SNDHWM: QUEUED_MESSAGES,
             zmq.RCVHWM: QUEUED_MESSAGES,
-            zmq.RECONNECT_IVL: 20,
-            zmq.RECONNECT_IVL_MAX: 1000,
+            zmq.RECONNECT_IVL: FIRST_RECONNECT,
+            zmq.RECONNECT_IVL_MAX: LONGEST_RECONNECT,
+            zmq.HANDSHAKE_IVL: HANDSHAKE,
             zmq.IPV6: int("[" in self.endpoint),
         }
         for option, value in options.items():
             dealer.setsockopt(option, value)
+        if self._keys is not None:
+            protect_client(dealer, self._keys)
         try:
             dealer.connect(self.endpoint)
         except zmq.ZMQError as error:
@@ -141,11 +180,20 @@ class RemotePolicy:
         while True:
             try:
                 patience = min(wait, end - perf_counter())
-                return messages.read_welcome(self._call(lambda seq: messages.hello(seq, embodiment), patience))
+                reply = self._call(lambda seq: messages.hello(seq, embodiment), patience)
             except PolicyUnavailable:  # noqa: PERF203
                 wait *= 2
                 if perf_counter() >= end:
                     raise self._unavailable(self.timeout) from None
+            else:
+                self._check_codec(messages.read_codecs(reply))
+                return messages.read_welcome(reply)
+
+    def _check_codec(self, offered: list[str]) -> None:
+        if self.codec.name not in offered:
+            raise InputError(
+                f"the server at {self.endpoint} reads images as {offered}, not {self.codec.name}: {INSTALL}"
+            )
 
     def _call(self, request: Callable[[int], Message], timeout: float | None = None) -> Message:
         """Send `request(seq)` and return its reply, or raise the error it answers."""
@@ -153,6 +201,8 @@ class RemotePolicy:
         end = perf_counter() + timeout
         self._seq += 1
         frames = encode(request(self._seq))
+        if self._socket.closed:  # the last call was given up, and its request and reply with it
+            self._socket = self._connect()
         self._wait(zmq.POLLOUT, end, timeout)
         self._socket.send_multipart([b"", *frames], copy=False)
         while True:
@@ -173,7 +223,6 @@ class RemotePolicy:
     def _wait(self, event: int, end: float, timeout: float) -> None:
         if not self._socket.poll(max(0, math.ceil(1000 * (end - perf_counter()))), event):
             self._socket.close()
-            self._socket = self._connect()
             raise self._unavailable(timeout)
 
     def _raise(self, error_type: str, text: str, hint: str) -> None:
@@ -183,5 +232,5 @@ class RemotePolicy:
         raise RemoteError(message, error_type)
 
     def _unavailable(self, timeout: float) -> PolicyUnavailable:
-        advice = "check that cadence-serve runs there, the address, and any firewall between"
+        advice = "check that cadence-serve runs there, the address, any firewall between, and both sides' keys"
         return PolicyUnavailable(f"no answer from a policy server at {self.endpoint} within {timeout:g} s: {advice}")

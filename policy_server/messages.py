@@ -5,19 +5,31 @@ The layout is specified in `policy_server.wire`; every function here is pure.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from policy_server.wire import Message, WireError, is_integer, is_name, is_number
+from policy_server.arrays import IMAGE, RAW
+from policy_server.bodies import (
+    built,
+    read_cameras,
+    read_object,
+    read_positive,
+    read_quantities,
+    read_rows,
+    read_text,
+    read_texts,
+)
+from policy_server.checks import WireError, is_integer, is_number
+from policy_server.codecs import Codec, unpack
+from policy_server.wire import Message
 from vla.api import ActionChunk, Camera, InputError, Observation, PolicySpec, Quantity
 
-IMAGE = "image/"
+COMMITTED = "committed"
 MAX_ERROR_TEXT = 4000
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,18 +78,18 @@ def read_hello(message: Message) -> Embodiment | None:
     announced = _body(message, "embodiment")["embodiment"]
     if announced is None:
         return None
-    plain = _keys("embodiment", announced, "cameras", "state", "actions", "period")
+    plain = read_object("embodiment", announced, "cameras", "state", "actions", "period")
     return Embodiment(
-        cameras=_cameras(plain["cameras"]),
-        state=_quantities("state", plain["state"]),
-        actions=_quantities("actions", plain["actions"]),
-        period=_positive("period", plain["period"]),
+        cameras=read_cameras(plain["cameras"]),
+        state=read_quantities("state", plain["state"]),
+        actions=read_quantities("actions", plain["actions"]),
+        period=read_positive("period", plain["period"]),
     )
 
 
-def welcome(seq: int, spec: PolicySpec) -> Message:
-    """The reply to hello."""
-    return Message("hello", seq, body={"spec": _spec_to_json(spec), "spec_id": spec_id(spec)})
+def welcome(seq: int, spec: PolicySpec, codecs: Sequence[str] = (RAW,)) -> Message:
+    """The reply to hello; `codecs` are those that the server can read."""
+    return Message("hello", seq, body={"spec": _spec_to_json(spec), "spec_id": spec_id(spec), "codecs": list(codecs)})
 
 
 def read_welcome(message: Message) -> tuple[PolicySpec, str]:
@@ -86,19 +98,30 @@ def read_welcome(message: Message) -> tuple[PolicySpec, str]:
     Raises:
         WireError: on a body that is not the specification's.
     """
-    body = _body(message, "spec", "spec_id")
-    keys = ("cameras", "state", "actions", "horizon", "period", "model", "recipe", "checkpoint")
-    plain = _keys("spec", body["spec"], *keys)
+    body = _body(message, "spec", "spec_id", "codecs")
+    keys = ("cameras", "state", "actions", "horizon", "period", "model", "recipe", "checkpoint", "inpaints", "resize")
+    plain = read_object("spec", body["spec"], *keys)
     parts: dict[str, Any] = {
-        "cameras": _cameras(plain["cameras"]),
-        "state": _quantities("state", plain["state"]),
-        "actions": _quantities("actions", plain["actions"]),
+        "cameras": read_cameras(plain["cameras"]),
+        "state": read_quantities("state", plain["state"]),
+        "actions": read_quantities("actions", plain["actions"]),
         "horizon": plain["horizon"],
-        "period": _positive("period", plain["period"]),
-        **{name: _text(name, plain[name]) for name in ("model", "recipe", "checkpoint")},
+        "inpaints": plain["inpaints"],
+        "resize": None if plain["resize"] is None else tuple(read_rows("resize", [plain["resize"]], str, int)[0]),
+        "period": read_positive("period", plain["period"]),
+        **{name: read_text(name, plain[name]) for name in ("model", "recipe", "checkpoint")},
     }
-    spec = _allowed(lambda: PolicySpec(**parts))
-    return spec, _text("spec_id", body["spec_id"])
+    spec = built(lambda: PolicySpec(**parts))
+    return spec, read_text("spec_id", body["spec_id"])
+
+
+def read_codecs(message: Message) -> list[str]:
+    """The codecs that a server's reply to hello lists.
+
+    Raises:
+        WireError: on anything but a list of names.
+    """
+    return read_texts("codecs", _body(message, "spec", "spec_id", "codecs")["codecs"])
 
 
 @lru_cache(maxsize=16)
@@ -107,24 +130,37 @@ def spec_id(spec: PolicySpec) -> str:
     return hashlib.sha256(json.dumps(_spec_to_json(spec), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def infer(seq: int, observation: Observation, deadline_ms: float | None, agreed: str | None) -> Message:
+def infer(
+    seq: int,
+    observation: Observation,
+    deadline_ms: float | None,
+    agreed: str | None,
+    codec: Codec = Codec(),  # noqa: B008 - frozen
+) -> Message:
     """Ask for the next actions; `agreed` is the `spec_id` that hello answered."""
-    arrays: dict[str, Any] = {IMAGE + name: image for name, image in observation.images.items()}
+    images = {IMAGE + name: image for name, image in observation.images.items()}
+    arrays: dict[str, Any] = dict(images) if codec.name == RAW else {}
+    packed = {} if codec.name == RAW else {name: codec.pack(image) for name, image in images.items()}
     if observation.state is not None:
         arrays["state"] = observation.state
+    if observation.committed is not None:
+        arrays[COMMITTED] = observation.committed
     body = {"instruction": observation.instruction, "step": observation.step, "time": observation.time}
-    body["spec_id"] = agreed
-    return Message("infer", seq, observation.session, deadline_ms, body=body, arrays=arrays)
+    body |= {"frozen": observation.frozen, "spec_id": agreed}
+    return Message("infer", seq, observation.session, deadline_ms, codec.name, body=body, arrays=arrays, packed=packed)
 
 
 def read_infer(message: Message, spec: PolicySpec) -> Observation:
     """The observation in a request, checked against the spec of the policy that will use it.
 
+    Images that the policy does not need are left out. Packed ones are black until `unpacked`: the newest observation
+    wins, so most of a fast robot's images are never decompressed.
+
     Raises:
         WireError: on a body that is not the specification's, or a `spec_id` of another policy.
         InputError: on an image or state with a wrong dtype or shape.
     """
-    body = _body(message, "instruction", "step", "time", "spec_id")
+    body = _body(message, "instruction", "step", "time", "frozen", "spec_id")
     agreed, current = body["spec_id"], spec_id(spec)
     if agreed is not None and agreed != current:
         text = (
@@ -133,25 +169,41 @@ def read_infer(message: Message, spec: PolicySpec) -> Observation:
         raise WireError(text, type="spec", hint="the server was restarted with another policy: connect again")
     if not is_integer(body["step"]) or not is_number(body["time"]):
         raise WireError(f"step and time must be numbers, got {body['step']!r} and {body['time']!r}")
-    unknown = [name for name in message.arrays if name != "state" and not name.startswith(IMAGE)]
+    unknown = [name for name in message.arrays if name not in ("state", COMMITTED) and not name.startswith(IMAGE)]
     if unknown:
-        raise InputError(f"an observation has arrays {IMAGE + '<camera>'!r} and 'state', got {unknown}")
+        raise InputError(f"an observation has arrays {IMAGE + '<camera>'!r}, 'state' and {COMMITTED!r}, got {unknown}")
     observation = Observation(
-        images={name[len(IMAGE) :]: array for name, array in message.arrays.items() if name.startswith(IMAGE)},
+        images=_images(message),
         instruction=body["instruction"],
         state=message.arrays.get("state"),
         session=message.session,
         step=body["step"],
         time=body["time"],
+        committed=message.arrays.get(COMMITTED),
+        frozen=body["frozen"],
     )
     spec.check(observation)
-    return observation
+    needed = {camera.name: observation.images[camera.name] for camera in spec.cameras}
+    return observation if len(needed) == len(observation.images) else replace(observation, images=needed)
+
+
+def unpacked(observation: Observation, message: Message) -> Observation:
+    """The observation with the images that the message packed.
+
+    Raises:
+        WireError: if one of them is not what was promised.
+    """
+    images = {
+        name: unpack(name, message.packed[IMAGE + name], message.codec) if IMAGE + name in message.packed else image
+        for name, image in observation.images.items()
+    }
+    return replace(observation, images=images)
 
 
 def actions(request: Message, chunk: ActionChunk, timing: Mapping[str, float]) -> Message:
     """The reply to infer; `timing` is added to the chunk's own."""
     merged = {stage: float(value) for stage, value in {**chunk.timing, **timing}.items()}
-    body = {"period": float(chunk.period)}
+    body = {"period": float(chunk.period), "codec": request.codec}
     arrays = {"actions": chunk.actions}
     return Message("infer", request.seq, request.session, timing=merged, body=body, arrays=arrays)
 
@@ -166,7 +218,7 @@ def read_actions(message: Message, spec: PolicySpec) -> ActionChunk:
     needed = (spec.horizon, len(spec.actions))
     if got.dtype != np.float32 or got.shape != needed:
         raise WireError(f"actions must be float32 {needed}, the server answered {got.dtype} {got.shape}")
-    return ActionChunk(got.copy(), _positive("period", _body(message, "period")["period"]), message.timing)
+    return ActionChunk(got.copy(), read_positive("period", _body(message, "period", "codec")["period"]), message.timing)
 
 
 def failure(error_type: str, text: str, hint: str = "", seq: int = 0, session: str = "") -> Message:
@@ -182,7 +234,7 @@ def read_failure(message: Message) -> tuple[str, str, str]:
         WireError: on a body that is not the specification's.
     """
     body = _body(message, "type", "message", "hint")
-    return _text("type", body["type"]), str(body["message"]), str(body["hint"])
+    return read_text("type", body["type"]), str(body["message"]), str(body["hint"])
 
 
 def empty(message: Message) -> None:
@@ -192,55 +244,19 @@ def empty(message: Message) -> None:
         WireError: if it has a body or arrays.
     """
     _body(message)
-    if message.arrays:
-        raise WireError(f"{message.kind} takes no arrays, got {list(message.arrays)}")
+    if message.arrays or message.packed:
+        raise WireError(f"{message.kind} takes no arrays, got {[*message.arrays, *message.packed]}")
+
+
+def _images(message: Message) -> dict[str, Any]:
+    """Camera -> image; for a packed one black of the promised size, which costs no memory."""
+    black = {name: np.broadcast_to(np.uint8(0), packed.shape) for name, packed in message.packed.items()}
+    given = {**message.arrays, **black}
+    return {name[len(IMAGE) :]: array for name, array in given.items() if name.startswith(IMAGE)}
 
 
 def _body(message: Message, *keys: str) -> Mapping[str, Any]:
-    return _keys(f"the body of {message.kind}", message.body, *keys)
-
-
-def _keys(what: str, value: object, *keys: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping) or set(value) != set(keys):
-        got = sorted(value) if isinstance(value, Mapping) else type(value).__name__
-        raise WireError(f"{what} needs exactly the keys {list(keys)}, got {str(got)[:200]!a}")
-    return value
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not is_name(value):
-        raise WireError(f"{name} must be text of at most 256 characters, got {str(value)[:200]!a}")
-    return value
-
-
-def _positive(name: str, value: object) -> float:
-    if not is_number(value) or not value > 0:  # pyright: ignore[reportOperatorIssue]
-        raise WireError(f"{name} must be positive, got {str(value)[:200]!a}")
-    return float(value)  # pyright: ignore[reportArgumentType]
-
-
-def _rows(name: str, value: object, *types: type) -> list[list[Any]]:
-    allowed = isinstance(value, list) and all(isinstance(row, list) and [*map(type, row)] == [*types] for row in value)
-    if not allowed:
-        raise WireError(f"{name} must be a list of [{', '.join(t.__name__ for t in types)}], got {str(value)[:200]!a}")
-    return value  # pyright: ignore[reportReturnType]
-
-
-def _allowed(build: Callable[[], T]) -> T:
-    """What `build` makes, its refusal turned into one of the wire."""
-    try:
-        return build()
-    except InputError as error:
-        raise WireError(str(error)) from None
-
-
-def _cameras(value: object) -> tuple[Camera, ...]:
-    rows = _rows("cameras", value, str, int, int)
-    return _allowed(lambda: tuple(Camera(*row) for row in rows))
-
-
-def _quantities(name: str, value: object) -> tuple[Quantity, ...]:
-    return tuple(Quantity(*row) for row in _rows(name, value, str, str))
+    return read_object(f"the body of {message.kind}", message.body, *keys)
 
 
 def _embodiment_to_json(side: Embodiment | PolicySpec) -> dict[str, Any]:
@@ -253,8 +269,12 @@ def _embodiment_to_json(side: Embodiment | PolicySpec) -> dict[str, Any]:
 
 
 def _spec_to_json(spec: PolicySpec) -> dict[str, Any]:
-    plain = {"horizon": spec.horizon, "model": spec.model, "recipe": spec.recipe, "checkpoint": spec.checkpoint}
-    return {**_embodiment_to_json(spec), **plain}
+    names = {"model": spec.model, "recipe": spec.recipe, "checkpoint": spec.checkpoint}
+    return {**_embodiment_to_json(spec), "horizon": spec.horizon, **names, **_how(spec)}
+
+
+def _how(spec: PolicySpec) -> dict[str, Any]:
+    return {"inpaints": spec.inpaints, "resize": None if spec.resize is None else list(spec.resize)}
 
 
 def _camera(camera: Camera) -> str:

@@ -1,29 +1,30 @@
 """Serves any Policy over ZeroMQ: one thread does input and output, another runs the policy."""
 
 import logging
-import re
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
 
 import zmq
 
 from policy_server import messages
-from policy_server.mailbox import Mailbox, Request
-from policy_server.wire import MAX_MESSAGE_BYTES, Message, WireError, decode, encode
-from vla.api import ActionChunk, InputError, Policy
+from policy_server.checks import WireError
+from policy_server.codecs import available
+from policy_server.mailbox import Request
+from policy_server.router import bind, check_endpoint, new_router, send
+from policy_server.scheduler import Batching, Scheduler
+from policy_server.security import Doorkeeper, ServerKeys, protect_server
+from policy_server.wire import Message, decode, encode
+from policy_server.worker import Result
+from vla.api import InputError, Policy
 
 log = logging.getLogger(__name__)
 
-LINGER_MS = 1000  # the last reply still leaves when the server stops
-QUEUED_MESSAGES = 16  # per client and direction, inside ZeroMQ
 MAX_ENVELOPE = 8
+SIGNAL_WAIT = 0.2  # [s] the kernel may hand a signal to any thread; Python runs its handler when the main thread wakes
 MAX_RECEIVED_AT_ONCE = 64  # finished answers leave even while requests pour in
-ENDPOINT = re.compile(r"tcp://(?P<host>[^/]+):(?P<port>\*|\d+)")
-LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|\[::1\]")
 
 
 class PolicyServer:
@@ -34,18 +35,31 @@ class PolicyServer:
     Args:
         policy: what to serve, ready to answer.
         endpoint: `tcp://host:port`; port 0 takes a free one, see `endpoint` after entering.
-        insecure: allow an address that other machines can reach; messages are neither encrypted nor authenticated.
+        insecure: allow an address that other machines can reach although nothing is encrypted or authenticated.
+        keys: encrypt, and let in only clients whose keys are known; None does neither.
+        batching: how many observations the policy answers at once.
+        idle: [s] after which the policy forgets a session that nobody uses.
 
     Raises:
-        InputError: on an endpoint of another form, or one beyond this machine without `insecure`.
+        InputError: on an endpoint of another form, one beyond this machine without `keys` or `insecure`, or batching
+            with a policy that cannot.
     """
 
-    def __init__(self, policy: Policy, endpoint: str = "tcp://127.0.0.1:0", *, insecure: bool = False) -> None:
-        _check_endpoint(endpoint, insecure)
+    def __init__(
+        self,
+        policy: Policy,
+        endpoint: str = "tcp://127.0.0.1:0",
+        *,
+        insecure: bool = False,
+        keys: ServerKeys | None = None,
+        batching: Batching = Batching(),  # noqa: B008 - frozen
+        idle: float = 600.0,
+    ) -> None:
+        check_endpoint(endpoint, keys is not None, insecure)
         self.endpoint = endpoint
         self._policy = policy
-        self._mailbox = Mailbox()
-        self._running: tuple[Request, Future[ActionChunk | None]] | None = None
+        self._keys = keys
+        self._scheduler = Scheduler(policy, self._wake, batching, idle)
         self._stopping = threading.Event()
         self._served = self._failed = 0
         self._broken: BaseException | None = None
@@ -58,16 +72,19 @@ class PolicyServer:
         """
         self._context = zmq.Context()
         try:
-            self._router = self._bind()
+            self._router = new_router(self._context, self.endpoint)
+            self._door = self._guard()
+            self.endpoint = bind(self._router, self.endpoint)
         except BaseException:
             self._context.destroy(linger=0)
             raise
         self._bell, self._ear = socket.socketpair()  # wakes the I/O thread, also from a signal handler
         self._bell.setblocking(False)
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
         self._poller.register(self._ear.fileno(), zmq.POLLIN)
+        if self._door is not None:
+            self._poller.register(self._door.socket, zmq.POLLIN)
         self._io = threading.Thread(target=self._serve, name="policy-server-io", daemon=True)
         self._io.start()
         log.info("serving %s at %s", self._policy.spec.model, self.endpoint)
@@ -76,7 +93,7 @@ class PolicyServer:
     def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
         self.stop()
         self._io.join()
-        self._worker.shutdown()
+        self._scheduler.close()
         self._context.term()
         self._bell.close()
         self._ear.close()
@@ -89,7 +106,8 @@ class PolicyServer:
         Raises:
             BaseException: what ended the I/O thread, if it ended without `stop()`.
         """
-        self._io.join()
+        while self._io.is_alive():
+            self._io.join(SIGNAL_WAIT)
         if self._broken is not None:
             raise self._broken
 
@@ -98,36 +116,20 @@ class PolicyServer:
         self._stopping.set()
         self._wake()
 
-    def _bind(self) -> zmq.Socket[bytes]:
-        router = self._context.socket(zmq.ROUTER)
-        options = {
-            zmq.LINGER: LINGER_MS,
-            zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES,
-            zmq.RCVHWM: QUEUED_MESSAGES,
-            zmq.SNDHWM: QUEUED_MESSAGES,
-            zmq.IPV6: int("[" in self.endpoint),
-        }
-        for option, value in options.items():
-            router.setsockopt(option, value)
-        try:
-            router.bind(self.endpoint)
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EADDRINUSE:
-                remedy = "the port is in use: stop the other server, choose another port, or port 0 for a free one"
-            else:
-                remedy = f"{error.strerror}: choose an address of this machine, for example tcp://127.0.0.1:0"
-            raise InputError(f"cannot serve at {self.endpoint}: {remedy}") from None
-        self.endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
-        return router
+    def _guard(self) -> Doorkeeper | None:
+        if self._keys is None:
+            return None
+        protect_server(self._router, self._keys)
+        return Doorkeeper(self._context, self._keys.clients)
 
-    def _wake(self, *_: object) -> None:
+    def _wake(self) -> None:
         with suppress(BlockingIOError, OSError):  # full: it is awake already; closed: nobody is left to wake
             self._bell.send(b"\0")
 
     def _serve(self) -> None:
         """The I/O thread: the only one that touches the ROUTER, the mailbox and the counters."""
         try:
-            while not (self._stopping.is_set() and self._running is None):
+            while self._scheduler.busy or not self._stopping.is_set():
                 self._turn()
             self._receive()
             self._refuse_waiting()
@@ -136,13 +138,16 @@ class PolicyServer:
             self._broken = error
         finally:
             self._router.close()
+            if self._door is not None:
+                self._door.socket.close()
 
     def _turn(self) -> None:
-        ready = dict(self._poller.poll())
+        ready = dict(self._poller.poll(self._scheduler.patience(perf_counter())))
         if self._ear.fileno() in ready:
             self._ear.recv(4096)
-        if self._running is not None and self._running[1].done():
-            self._finish(*self._running)
+        if self._door is not None and self._door.socket in ready:
+            self._door.answer()
+        self._finish()
         if self._router in ready:
             self._receive()
         self._start_next()
@@ -175,7 +180,7 @@ class PolicyServer:
             embodiment = messages.read_hello(message)
             if embodiment is not None and (differences := embodiment.differences(spec)):
                 raise WireError("; ".join(differences), "spec", "change the client's set-up or serve another policy")
-            return _timed(messages.welcome(message.seq, spec), arrived)
+            return _timed(messages.welcome(message.seq, spec, available()), arrived)
         if message.kind == "health":
             messages.empty(message)
             return _timed(Message("health", message.seq, body=self._health()), arrived)
@@ -190,50 +195,35 @@ class PolicyServer:
         else:
             messages.empty(message)
             observation = None
-        superseded = self._mailbox.put(Request(envelope, message, observation, arrived, perf_counter()))
+        superseded = self._scheduler.put(Request(envelope, message, observation, arrived, perf_counter()))
         if superseded is not None:
             self._refuse(superseded, "superseded", "a newer observation of this session came")
 
     def _start_next(self) -> None:
-        """Give the worker the next request that is still worth running."""
+        """Keep the policy busy with what is still worth running."""
         if self._stopping.is_set():
             self._refuse_waiting()
-        while self._running is None and (request := self._mailbox.take()) is not None:
-            request.started = perf_counter()
-            if request.expired(request.started):
-                text = (
-                    f"{1000 * (request.started - request.arrived):.0f} ms passed, {request.message.deadline_ms} allowed"
-                )
-                self._refuse(request, "expired", text, "the policy is slower than the client's deadline")
-                continue
-            future = self._worker.submit(self._run, request)
-            self._running = request, future
-            future.add_done_callback(self._wake)
+        now = perf_counter()
+        for late in self._scheduler.start_next(now):
+            text = f"{1000 * (now - late.arrived):.0f} ms passed, {late.message.deadline_ms} allowed"
+            self._refuse(late, "expired", text, "the policy is slower than the client's deadline")
 
-    def _run(self, request: Request) -> ActionChunk | None:
-        """In the worker thread: use the policy."""
-        if request.observation is None:
-            self._policy.reset(request.message.session)
-            return None
-        chunk = self._policy.infer(request.observation)
-        promised = (self._policy.spec.horizon, len(self._policy.spec.actions))
-        if chunk.actions.shape != promised:
-            raise RuntimeError(f"the policy gave actions {chunk.actions.shape}, its spec promises {promised}")
-        return chunk
+    def _finish(self) -> None:
+        for request, result in self._scheduler.take_finished(perf_counter()):
+            self._answer(request.envelope, request.message, lambda r=request, x=result: self._reply(r, x))
 
-    def _finish(self, request: Request, future: "Future[ActionChunk | None]") -> None:
-        self._running = None
-        self._answer(request.envelope, request.message, lambda: self._result(request, future.result()))
-
-    def _result(self, request: Request, chunk: ActionChunk | None) -> Message:
+    def _reply(self, request: Request, result: Result) -> Message:
+        if isinstance(result, Exception):
+            raise result
         stages = {
             "wire_decode": 1000 * (request.decoded - request.arrived),
             "queue": 1000 * (request.started - request.decoded),
+            **({"image_decode": request.image_decode} if request.message.packed else {}),
             "server": 1000 * (perf_counter() - request.arrived),
         }
-        if chunk is None:
-            return Message("reset", request.message.seq, request.message.session, timing=stages)
-        return messages.actions(request.message, chunk, stages)
+        if result is None:
+            return Message("reset", request.message.seq, request.session, timing=stages)
+        return messages.actions(request.message, result, stages)
 
     def _answer(self, envelope: list[bytes], request: Message | None, work: Callable[[], Message | None]) -> None:
         """Send what `work` returns, or the error it raises: whatever came or failed, the server goes on."""
@@ -252,8 +242,8 @@ class PolicyServer:
             log.exception("failed to answer request %d of session %a", seq, session)
             text = f"{type(error).__name__}: {error}"
             frames = encode(messages.failure("internal", text, "the server's log has the traceback", seq, session))
-        if frames is not None:
-            self._router.send_multipart([*envelope, b"", *frames], copy=False)
+        if frames is not None and not send(self._router, [*envelope, b"", *frames]):
+            log.info("client %a has left or does not read its answers", envelope[0])
 
     def _refuse(self, request: Request, error_type: str, text: str, hint: str = "") -> None:
         message = request.message
@@ -261,31 +251,15 @@ class PolicyServer:
         self._answer(request.envelope, None, lambda: reply)
 
     def _refuse_waiting(self) -> None:
-        while (request := self._mailbox.take()) is not None:
+        for request in self._scheduler.withdraw():
             self._refuse(request, "stopping", "the server is stopping")
 
     def _health(self) -> dict[str, object]:
-        busy = None if self._running is None else 1000 * (perf_counter() - self._running[0].started)
-        return {
-            "status": "stopping" if self._stopping.is_set() else "ready",
-            "busy_ms": busy,
-            "pending": len(self._mailbox),
-            "served": self._served,
-            "failed": self._failed,
-        }
+        status = "stopping" if self._stopping.is_set() else "ready"
+        counts = {"served": self._served, "failed": self._failed}
+        return {"status": status, **self._scheduler.load(perf_counter()), **counts}
 
 
 def _timed(reply: Message, arrived: float) -> Message:
     elapsed = 1000 * (perf_counter() - arrived)
     return Message(reply.kind, reply.seq, reply.session, timing={"server": elapsed}, body=reply.body)
-
-
-def _check_endpoint(endpoint: str, insecure: bool) -> None:
-    parts = ENDPOINT.fullmatch(endpoint)
-    if parts is None:
-        raise InputError(f"an endpoint is tcp://host:port, for example tcp://127.0.0.1:5555, got {endpoint!r}")
-    if LOOPBACK.fullmatch(parts["host"]) is None and not insecure:
-        raise InputError(
-            f"{endpoint} can be reached from other machines, and nothing on the wire is encrypted or authenticated; "
-            "serve at tcp://127.0.0.1:<port>, or say insecure=true on a network you trust"
-        )

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -64,6 +65,25 @@ class Gated(Digest):
     def reset(self, session: str) -> None:
         self.order.append(("reset", session, 0))
         super().reset(session)
+
+
+class Batched(Gated):
+    """Gated that answers several at once, one begin and one gate for each call; remembers each batch's sessions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[str]] = []
+
+    def infer_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        self.batches.append([observation.session for observation in observations])
+        self.begun.release()
+        assert self.gate.acquire(timeout=30)
+        before = dict(self.asked)
+        try:
+            return [Digest.infer(self, observation) for observation in observations]
+        except Exception:
+            self.asked = before
+            raise
 
 
 class Announcing(Digest):

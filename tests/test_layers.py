@@ -19,6 +19,7 @@ PACKAGES = {
     "vla": "vla",
 }
 COMMAND_LINE = frozenset({"hydra", "omegaconf", "cadence_configs"})
+WIRE_PARTS = ("arrays", "bodies", "checks", "codecs", "messages", "wire")
 HEAVY = frozenset({"torch", "transformers", "mujoco", "scipy", "matplotlib", "av", "pyarrow", "zmq", "hydra"})
 
 # Reads {preload, modules} from standard input; each module is imported by a fork of an interpreter that has loaded only
@@ -68,16 +69,45 @@ class Layer:
 LAYERS = (
     Layer("vla.api", only=frozenset({"numpy"})),
     Layer("vla.chunking", ours=("vla.api",), only=frozenset({"numpy"})),
+    Layer("vla.resampling", ours=("vla.api",), only=frozenset({"numpy"})),
     Layer("vla", ours=("vla",), never=frozenset({"zmq", "gymnasium", "mujoco"}), preload=("torch", "transformers")),
-    Layer("policy_server.wire", ours=("vla.api",), only=frozenset({"numpy"})),
+    Layer(
+        "policy_server.wire",
+        ours=("policy_server.arrays", "policy_server.checks", "vla.api"),
+        only=frozenset({"numpy"}),
+    ),
     Layer(
         "policy_server.client",
-        ours=("policy_server.messages", "policy_server.wire", "vla.api", "vla.chunking"),
+        ours=(
+            "vla.api",
+            "vla.chunking",
+            "vla.resampling",
+            *(f"policy_server.{part}" for part in WIRE_PARTS),
+            "policy_server.security",
+        ),
         only=frozenset({"numpy", "zmq"}),
+    ),
+    *(
+        Layer(
+            f"policy_server.{robot_side}",
+            ours=("policy_server", "vla.api", "vla.chunking", "vla.resampling"),
+            only=frozenset({"numpy", "zmq"}),
+        )
+        for robot_side in (
+            "control_loop",
+            "asking",
+            "robot",
+            "pace",
+            "report",
+            "interventions",
+            "adapters",
+            "security",
+            "keys",
+        )
     ),
     Layer(
         "policy_server",
-        ours=("policy_server", "vla.api", "vla.chunking"),
+        ours=("policy_server", "vla.api", "vla.chunking", "vla.resampling"),
         never=frozenset({"torch", "transformers", "gymnasium", "mujoco"}),
     ),
     Layer("envs", ours=("envs",), never=frozenset({"torch", "transformers", "zmq"}), preload=("gymnasium", "mujoco")),

@@ -236,7 +236,9 @@ def test_requests_carry_the_deadline(scripted: Scripted) -> None:
 def test_actions_that_break_the_spec_never_reach_the_robot(scripted: Scripted, actions: np.ndarray, said: str) -> None:
     with ThreadPoolExecutor() as threads, scripted.connect(threads) as remote:
         asking = threads.submit(remote.infer, observation())
-        reply = Message("infer", scripted.receive().seq, body={"period": 0.2}, arrays={"actions": actions})
+        reply = Message(
+            "infer", scripted.receive().seq, body={"period": 0.2, "codec": "raw"}, arrays={"actions": actions}
+        )
         scripted.answer(reply)
         with pytest.raises(InputError, match=said):
             asking.result(timeout=20)
@@ -246,8 +248,8 @@ def test_a_server_of_another_version_is_named(scripted: Scripted) -> None:
     with ThreadPoolExecutor() as threads:
         connecting = threads.submit(RemotePolicy, scripted.endpoint, 20.0)
         scripted.receive()
-        scripted.router.send_multipart([scripted.peer, b"", b'{"version":2,"seq":1}'])
-        with pytest.raises(InputError, match="sender speaks wire version 2, the receiver speaks version 1; install"):
+        scripted.router.send_multipart([scripted.peer, b"", b'{"version":3,"seq":1}'])
+        with pytest.raises(InputError, match="sender speaks wire version 3, the receiver speaks version 2; install"):
             connecting.result(timeout=20)
 
 

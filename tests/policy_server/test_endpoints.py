@@ -3,7 +3,7 @@
 import pytest
 import zmq
 
-from policy_server import wire
+from policy_server.arrays import MAX_MESSAGE_BYTES
 from policy_server.client import RemotePolicy
 from policy_server.server import PolicyServer
 from policy_server.wire import Message
@@ -44,7 +44,7 @@ def test_an_address_of_another_machine_is_refused_at_once() -> None:
 def test_oversized_frames_cut_the_sender_off_and_not_the_others(connect: Connect, digest_server: PolicyServer) -> None:
     sender = connect(digest_server.endpoint)
     monitor = sender.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-    sender.socket.send_multipart([b"", b"{}", bytes(wire.MAX_MESSAGE_BYTES + 1)])
+    sender.socket.send_multipart([b"", b"{}", bytes(MAX_MESSAGE_BYTES + 1)])
     assert monitor.poll(TIMEOUT_MS)
     sender.socket.disable_monitor()
     monitor.close()

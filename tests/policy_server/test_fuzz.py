@@ -1,6 +1,10 @@
-"""Whatever bytes come, decoding them gives a message or a WireError."""
+"""Whatever bytes come, decoding them gives a message or a WireError, and a server goes on serving the others.
+
+CADENCE_FUZZ=100000 mutates that many messages instead of a few thousand.
+"""
 
 import json
+import os
 import string
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,16 +13,19 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from policy_server import messages, wire
+from policy_server import arrays, messages, wire
+from policy_server.codecs import Codec
+from policy_server.server import PolicyServer
 from policy_server.wire import Message, decode, encode
-from tests.policies import SPEC
+from tests.policies import SPEC, observation
+from tests.policy_server.sockets import Connect, Raw, infer
 from tests.policy_server.test_wire import GOLDEN
 from vla.api import InputError
 
 QUICK = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-VALID = [[bytes(frame) for frame in encode(message)] for message, _ in GOLDEN.values()]
-
-
+MUTATIONS = int(os.environ.get("CADENCE_FUZZ", "3000"))
+PACKED = [messages.infer(1, observation(), None, None, Codec(name)) for name in ("png", "jpeg")]
+VALID = [[bytes(frame) for frame in encode(message)] for message in [*(m for m, _ in GOLDEN.values()), *PACKED]]
 INSERTED = [b"[", b"-", b"9" * 30, b'"', b"null", b"{}", b"\\u0000", b"1e9"]
 
 
@@ -33,9 +40,7 @@ def mutated(draw: st.DrawFn) -> list[bytes]:
         if edit == "replace":
             frame[place : place + 1] = draw(st.binary(min_size=1, max_size=1))
         elif edit == "insert":
-            frame[place:place] = draw(
-                st.sampled_from([b"[", b"-", b"9" * 30, b'"', b"null", b"{}", b"\\u0000", b"1e9"])
-            )
+            frame[place:place] = draw(st.sampled_from(INSERTED))
         elif edit == "cut":
             del frame[place : place + draw(st.integers(1, 20))]
         elif edit == "copy frame":
@@ -45,7 +50,7 @@ def mutated(draw: st.DrawFn) -> list[bytes]:
     return [bytes(frame) for frame in frames]
 
 
-TOKENS = st.sampled_from([*wire.HEADER, *wire.DTYPES, *wire.KINDS, "state", "image/front", "", "\ud800"])
+TOKENS = st.sampled_from([*wire.HEADER, *arrays.DTYPES, *wire.KINDS, "state", "image/front", "", "\ud800"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TOKENS | st.text(string.printable, max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TOKENS, inner, max_size=4),
@@ -53,7 +58,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(QUICK, max_examples=1000)
+@settings(QUICK, max_examples=MUTATIONS)
 @given(mutated())
 @example([b"{}"])
 def test_mutated_messages_decode_or_are_refused(frames: list[bytes]) -> None:
@@ -64,7 +69,7 @@ def test_mutated_messages_decode_or_are_refused(frames: list[bytes]) -> None:
 @given(st.fixed_dictionaries(dict.fromkeys(wire.HEADER, VALUES)), st.lists(st.binary(max_size=16), max_size=3))
 def test_arbitrary_json_decodes_or_is_refused(plain: dict[str, Any], frames: list[bytes]) -> None:
     survive([json.dumps(plain).encode(), *frames])
-    survive([json.dumps({**plain, "version": 1}).encode(), *frames])
+    survive([json.dumps({**plain, "version": wire.VERSION}).encode(), *frames])
 
 
 @settings(QUICK, max_examples=200)
@@ -79,8 +84,11 @@ def test_arbitrary_bodies_are_read_or_refused(kind: str, body: Any, key: str, va
 
 
 READERS: dict[str, list[Callable[[Message], object]]] = {
-    "hello": [messages.read_hello, messages.read_welcome],
-    "infer": [lambda message: messages.read_infer(message, SPEC), lambda message: messages.read_actions(message, SPEC)],
+    "hello": [messages.read_hello, messages.read_welcome, messages.read_codecs],
+    "infer": [
+        lambda message: messages.unpacked(messages.read_infer(message, SPEC), message),
+        lambda message: messages.read_actions(message, SPEC),
+    ],
     "reset": [messages.empty],
     "health": [messages.empty],
     "error": [messages.read_failure],
@@ -95,3 +103,21 @@ def survive(frames: list[bytes]) -> None:
         for read in READERS[message.kind]:
             with suppress(InputError):
                 read(message)
+
+
+@settings(
+    QUICK,
+    max_examples=max(200, MUTATIONS // 100),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(mutated(), min_size=1, max_size=4))
+def test_a_server_under_fire_serves_the_others(
+    connect: Connect, digest_server: PolicyServer, plain: Raw, fired: list[list[bytes]]
+) -> None:
+    """The attacker never reads its answers; the robot beside it gets every one of its own."""
+    attacker = connect(digest_server.endpoint)
+    for frames in fired:
+        attacker.socket.send_multipart([b"", *frames])
+    attacker.socket.close(linger=1000)
+    plain.socket.send_multipart([b"", *encode(infer(7))])
+    assert plain.receive().kind == "infer"

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 from policy_server.__main__ import announce, main
 from policy_server.client import RemotePolicy
 from policy_server.server import PolicyServer
-from tests.policies import Digest
+from tests.policies import Digest, Gated
+from tests.policies import observation as seen_by_gated
 from tests.vla.small import observation, save_small
 from vla.policy import load_policy
 
@@ -65,6 +67,31 @@ def test_a_served_policy_acts_as_the_local_one_bit_for_bit_until_it_is_told_to_s
         assert process.wait(30) == 0
 
 
+def test_sigterm_finishes_the_running_request_and_exits_with_status_0(
+    run: Run, gated: Gated, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("policy_server.__main__.warm_up", lambda *_: None)
+    monkeypatch.setattr("policy_server.__main__._load", lambda _: gated)
+    pipe = tmp_path / "endpoint.partial"  # a reader sleeps until the server has written its endpoint
+    os.mkfifo(pipe)
+
+    def robot() -> tuple[str, str]:
+        with RemotePolicy(pipe.read_text().strip(), timeout=30.0) as remote, ThreadPoolExecutor() as threads:
+            asking = threads.submit(remote.infer, seen_by_gated())
+            assert gated.begun.acquire(timeout=30)
+            os.kill(os.getpid(), signal.SIGTERM)
+            with RemotePolicy(remote.endpoint, timeout=30.0) as other:
+                while (status := other.health()["status"]) != "stopping":
+                    pass
+            gated.gate.release()
+            return str(status), str(asking.result(timeout=30).actions.shape)
+
+    with ThreadPoolExecutor() as threads:
+        seen = threads.submit(robot)
+        assert run(f"announce={tmp_path / 'endpoint'}") == 0
+        assert seen.result(timeout=30) == ("stopping", "(5, 3)")
+
+
 def test_the_endpoint_appears_in_one_move(tmp_path: Path) -> None:
     path = tmp_path / "endpoint"
     path.write_text("tcp://127.0.0.1:1\n")
@@ -92,10 +119,14 @@ def test_a_port_in_use_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) 
         ("dtype=int8", "dtype 'int8'; allowed"),
         ("init=zeros", "init 'zeros'; allowed: trained, random"),
         ("threads=0", "threads must be a whole number of at least 1, got 0"),
+        ("max_batch=0", "max_batch must be a whole number of at least 1, got 0"),
+        ("max_wait_ms=soon", "max_wait_ms must be a number of at least 0, got 'soon'"),
         ("insecure=maybe", "insecure must be true or false"),
         ("endpoint=5555", "endpoint must be one name, got 5555"),
         ("endpoint=udp://somewhere", "tcp://host:port"),
         ("endpoint=tcp://0.0.0.0:0", "insecure=true"),
+        ("keys=server.key_secret", "keys=<secret key file> and clients=<folder of public keys> go together"),
+        ("keys=/nowhere clients=.", "holds no public key"),
         ("announce=/dev/null/file", "cannot write announce=/dev/null/file"),
     ],
 )

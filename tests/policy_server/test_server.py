@@ -29,7 +29,7 @@ def test_health_and_hello_answer_while_the_policy_runs(server: PolicyServer, gat
         health = other.health()
     busy = health.pop("busy_ms")
     assert isinstance(busy, float)
-    assert health == {"status": "ready", "pending": 0, "served": 0, "failed": 0}
+    assert health == {"status": "ready", "pending": 0, "sessions": 0, "served": 0, "failed": 0}
     gated.gate.release()
     assert raw.receive().kind == "infer"
     assert raw.ask(Message("health", 2)).body["busy_ms"] is None
@@ -139,7 +139,7 @@ MALFORMED = {
     "a pickle": [b"", b"\x80\x04K*."],
     "a frame too few": [b"", *encode(infer(1))[:-1]],
     "a message without a number": [b"", bytes(encode(Message("health", 1))[0]).replace(b'"seq":1', b'"seq":0')],
-    "an unknown kind": [b"", b'{"version":1,"kind":"kill"}'],
+    "an unknown kind": [b"", b'{"version":2,"kind":"kill"}'],
     "no delimiter": [b"hello"],
     "an error": [b"", *encode(messages.failure("internal", "?"))],
     "a body of another kind": [b"", *encode(Message("hello", 1))],
@@ -159,7 +159,7 @@ def test_another_version_is_refused_by_number(plain: Raw) -> None:
     plain.socket.send_multipart([b"", json.dumps({"version": 99, "seq": 5}).encode()])
     reply = plain.receive()
     assert (reply.seq, error(reply)[0]) == (5, "version")
-    assert re.search("version 99.*version 1", error(reply)[1])
+    assert re.search("version 99.*version 2", error(reply)[1])
 
 
 def test_another_policys_spec_id_is_refused(plain: Raw) -> None:

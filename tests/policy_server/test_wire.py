@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from policy_server import messages, wire
+from policy_server import arrays, checks, messages, wire
+from policy_server.arrays import Frame, Packed
+from policy_server.checks import WireError
 from policy_server.messages import Embodiment
-from policy_server.wire import Message, WireError, decode, encode
+from policy_server.wire import Message, decode, encode
 from tests.policies import SPEC, observation
 from vla.api import ActionChunk, Camera, Observation, Quantity
 
@@ -40,54 +42,63 @@ GOLDEN: dict[str, tuple[Message, list[bytes]]] = {
     "hello": (
         messages.hello(1, EMBODIMENT),
         [
-            b'{"version":1,"kind":"hello","session":"","seq":1,"deadline_ms":null,"codec":"raw","timing":{},'
+            b'{"version":2,"kind":"hello","session":"","seq":1,"deadline_ms":null,"codec":"raw","timing":{},'
             b'"body":{"embodiment":' + SPEC_JSON.encode() + b'}},"arrays":[]}'
         ],
     ),
     "hello reply": (
         messages.welcome(1, SPEC),
         [
-            b'{"version":1,"kind":"hello","session":"","seq":1,"deadline_ms":null,"codec":"raw","timing":{},'
+            b'{"version":2,"kind":"hello","session":"","seq":1,"deadline_ms":null,"codec":"raw","timing":{},'
             b'"body":{"spec":' + SPEC_JSON.encode() + b',"horizon":5,"model":"digest","recipe":"none",'
-            b'"checkpoint":"c0ffee"},"spec_id":"ae9d4cd953d57e53"},"arrays":[]}'
+            b'"checkpoint":"c0ffee","inpaints":false,"resize":null},"spec_id":"9790656691b042c6","codecs":["raw"]},"arrays":[]}'
         ],
     ),
     "infer": (
         REQUEST,
         [
-            b'{"version":1,"kind":"infer","session":"robot-1","seq":7,"deadline_ms":250.0,"codec":"raw","timing":{},'
-            b'"body":{"instruction":"lift the caf\\u00e9\'s cup","step":3,"time":12.25,"spec_id":"0123456789abcdef"},'
-            b'"arrays":[["image/front","uint8",[1,2,3]],["state","float32",[2]]]}',
+            b'{"version":2,"kind":"infer","session":"robot-1","seq":7,"deadline_ms":250.0,"codec":"raw","timing":{},'
+            b'"body":{"instruction":"lift the caf\\u00e9\'s cup","step":3,"time":12.25,"frozen":0,'
+            b'"spec_id":"0123456789abcdef"},"arrays":[["image/front","uint8",[1,2,3]],["state","float32",[2]]]}',
             bytes.fromhex("000102030405"),
             bytes.fromhex("0000003f 000080bf"),
+        ],
+    ),
+    "infer with a packed image": (
+        Message("infer", 7, codec="png", packed={"image/front": Packed((1, 2, 3), b"a file")}),
+        [
+            b'{"version":2,"kind":"infer","session":"","seq":7,"deadline_ms":null,"codec":"png","timing":{},'
+            b'"body":{},"arrays":[["image/front","uint8",[1,2,3]]]}',
+            b"a file",
         ],
     ),
     "infer reply": (
         messages.actions(REQUEST, CHUNK, {"queue": 0.25}),
         [
-            b'{"version":1,"kind":"infer","session":"robot-1","seq":7,"deadline_ms":null,"codec":"raw",'
-            b'"timing":{"total":30.5,"queue":0.25},"body":{"period":0.2},"arrays":[["actions","float32",[1,2]]]}',
+            b'{"version":2,"kind":"infer","session":"robot-1","seq":7,"deadline_ms":null,"codec":"raw",'
+            b'"timing":{"total":30.5,"queue":0.25},"body":{"period":0.2,"codec":"raw"},'
+            b'"arrays":[["actions","float32",[1,2]]]}',
             bytes.fromhex("0000803f 000020c0"),
         ],
     ),
     "reset": (
         Message("reset", 8, "robot-1"),
         [
-            b'{"version":1,"kind":"reset","session":"robot-1","seq":8,"deadline_ms":null,"codec":"raw","timing":{},'
+            b'{"version":2,"kind":"reset","session":"robot-1","seq":8,"deadline_ms":null,"codec":"raw","timing":{},'
             b'"body":{},"arrays":[]}'
         ],
     ),
     "health": (
         Message("health", 9),
         [
-            b'{"version":1,"kind":"health","session":"","seq":9,"deadline_ms":null,"codec":"raw","timing":{},'
+            b'{"version":2,"kind":"health","session":"","seq":9,"deadline_ms":null,"codec":"raw","timing":{},'
             b'"body":{},"arrays":[]}'
         ],
     ),
     "error": (
         messages.failure("expired", "too late", "ask sooner", 7, "robot-1"),
         [
-            b'{"version":1,"kind":"error","session":"robot-1","seq":7,"deadline_ms":null,"codec":"raw","timing":{},'
+            b'{"version":2,"kind":"error","session":"robot-1","seq":7,"deadline_ms":null,"codec":"raw","timing":{},'
             b'"body":{"type":"expired","message":"too late","hint":"ask sooner"},"arrays":[]}'
         ],
     ),
@@ -102,7 +113,11 @@ def test_golden_bytes(name: str) -> None:
 
 
 def assert_same(left: Message, right: Message) -> None:
-    assert replace(left, arrays={}).__dict__ == replace(right, arrays={}).__dict__
+    bare = {"arrays": {}, "packed": {}}
+    assert replace(left, **bare).__dict__ == replace(right, **bare).__dict__
+    assert {name: vars(packed) for name, packed in left.packed.items()} == {
+        name: vars(packed) for name, packed in right.packed.items()
+    }
     assert list(left.arrays) == list(right.arrays)
     for name, array in left.arrays.items():
         assert array.dtype == right.arrays[name].dtype.newbyteorder("<")
@@ -119,7 +134,7 @@ BODIES = st.recursive(
 )
 ARRAYS = st.dictionaries(
     NAMES,
-    st.sampled_from([*sorted(wire.DTYPES.values()), ">f4", ">i8"]).flatmap(
+    st.sampled_from([*sorted(arrays.DTYPES.values()), ">f4", ">i8"]).flatmap(
         lambda dtype: arrays_of.arrays(dtype, arrays_of.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4))
     ),
     max_size=4,
@@ -127,7 +142,7 @@ ARRAYS = st.dictionaries(
 MESSAGES = st.builds(
     Message,
     kind=st.sampled_from(wire.KINDS),
-    seq=st.integers(1, wire.MAX_INTEGER),
+    seq=st.integers(1, checks.MAX_INTEGER),
     session=NAMES,
     deadline_ms=st.none() | st.floats(1e-3, 1e9),
     timing=st.dictionaries(NAMES, NUMBERS, max_size=3),
@@ -155,7 +170,7 @@ def header(**changes: Any) -> dict[str, Any]:
     return {**plain, **changes}
 
 
-def frames_of(**changes: Any) -> list[wire.Frame]:
+def frames_of(**changes: Any) -> list[Frame]:
     return [json.dumps(header(**changes)).encode(), *encode(REQUEST)[1:]]
 
 
@@ -174,7 +189,11 @@ def frames_of(**changes: Any) -> list[wire.Frame]:
         ({"deadline_ms": "soon"}, "deadline_ms must be null or positive"),
         ({"deadline_ms": float("inf")}, "not UTF-8 JSON.*not a finite number"),
         ({"deadline_ms": 10**400}, "deadline_ms must be null or positive"),
-        ({"codec": "jpeg"}, "codec must be one of"),
+        ({"codec": "webp"}, "codec must be one of"),
+        ({"codec": ["png"]}, "codec must be one of"),
+        ({"codec": "png", "arrays": [["image/a", "uint8", [6]], ["b", "uint8", [8]]]}, "a packed image is uint8"),
+        ({"codec": "png", "arrays": [["image/a", "int32", [1, 2, 3]], ["b", "uint8", [8]]]}, "a packed image is uint8"),
+        ({"codec": "png", "arrays": [["image/a", "uint8", [0, 2, 3]], ["b", "uint8", [8]]]}, "a packed image is uint8"),
         ({"timing": {"total": None}}, "timing must map"),
         ({"timing": []}, "timing must map"),
         ({"body": []}, "body must be an object"),
@@ -210,8 +229,8 @@ def test_refusals_name_the_request_they_refuse() -> None:
 
 
 def test_another_version_is_refused_before_anything_else_is_read_and_both_are_named() -> None:
-    with pytest.raises(WireError, match="sender speaks wire version 2, the receiver speaks version 1") as caught:
-        decode([json.dumps({"version": 2, "kind": "new", "seq": 4}).encode(), b"?"])
+    with pytest.raises(WireError, match="sender speaks wire version 1, the receiver speaks version 2") as caught:
+        decode([json.dumps({"version": 1, "kind": "new", "seq": 4}).encode(), b"?"])
     assert (caught.value.type, caught.value.seq) == ("version", 4)
 
 

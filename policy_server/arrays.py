@@ -1,0 +1,108 @@
+"""Arrays on the wire: one frame each, raw or, for images, as a file of the message's codec (numpy only)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy_server.checks import MAX_NAME, WireError, is_integer, is_name, require, show
+
+RAW = "raw"
+CODECS = (RAW, "png", "jpeg")
+IMAGE = "image/"
+DTYPES = {"bool": "|b1", "uint8": "|u1", "int32": "<i4", "int64": "<i8", "float32": "<f4", "float64": "<f8"}
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_ARRAYS = 64
+MAX_DIMENSIONS = 8
+MAX_PACKED_SURPLUS = 64 * 1024
+
+Frame: TypeAlias = bytes | memoryview
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """An image as a file of the message's codec, not looked into.
+
+    Attributes:
+        shape: (height, width, 3) that was promised.
+        frame: the file.
+    """
+
+    shape: tuple[int, ...]
+    frame: Frame
+
+
+def check_descriptions(described: object) -> None:
+    """Arrays are described as [name, dtype, shape] within the limits; sizes are judged before memory is touched.
+
+    Raises:
+        WireError: if they are not.
+    """
+    require(isinstance(described, list), f"arrays must be a list, got {show(described)}")
+    assert isinstance(described, list)
+    require(len(described) <= MAX_ARRAYS, f"{len(described)} arrays came, at most {MAX_ARRAYS} are allowed")
+    total = 0
+    for item in described:
+        require(isinstance(item, list) and len(item) == 3, f"an array is [name, dtype, shape], got {show(item)}")
+        name, dtype, shape = item
+        require(is_name(name), f"an array's name must be text of at most {MAX_NAME}, got {show(name)}")
+        require(isinstance(dtype, str) and dtype in DTYPES, f"dtype must be one of {list(DTYPES)}, got {show(dtype)}")
+        require(
+            isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS and all(map(is_integer, shape)),
+            f"a shape is a list of at most {MAX_DIMENSIONS} sizes, got {show(shape)}",
+        )
+        total += math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+    require(total <= MAX_MESSAGE_BYTES, f"the arrays have {total} bytes, at most {MAX_MESSAGE_BYTES} are allowed")
+    names = [item[0] for item in described]
+    require(len(set(names)) == len(names), f"array names must be unique, got {show(names)}")
+
+
+def decode_arrays(
+    described: object, frames: Sequence[Frame], codec: object
+) -> tuple[dict[str, NDArray[Any]], dict[str, Packed]]:
+    """The arrays in these frames, as read-only views, and the images that the codec packed.
+
+    Raises:
+        WireError: if the descriptions are not allowed or the frames are not as described.
+    """
+    check_descriptions(described)
+    assert isinstance(described, list)
+    require(len(described) == len(frames), f"{len(described)} arrays are described, {len(frames)} frames came")
+    arrays: dict[str, NDArray[Any]] = {}
+    packed: dict[str, Packed] = {}
+    for (name, dtype, shape), frame in zip(described, frames, strict=True):
+        if codec != RAW and name.startswith(IMAGE):
+            packed[name] = _packed(name, dtype, shape, frame)
+        else:
+            arrays[name] = _decode_array(name, dtype, shape, frame)
+    return arrays, packed
+
+
+def _packed(name: str, dtype: str, shape: list[int], frame: Frame) -> Packed:
+    colour = dtype == "uint8" and len(shape) == 3 and shape[2] == 3 and min(shape) > 0
+    require(colour, f"a packed image is uint8 (height, width, 3), got {show(name)} {dtype} {show(shape)}")
+    most = math.prod(shape) + MAX_PACKED_SURPLUS
+    require(len(frame) <= most, f"the file of {show(name)} has {len(frame)} bytes, at most {most} are allowed")
+    return Packed(tuple(shape), frame)
+
+
+def _decode_array(name: str, dtype: str, shape: list[int], frame: Frame) -> NDArray[Any]:
+    needed = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+    require(len(frame) == needed, f"array {show(name)} {dtype} {shape} needs {needed} bytes, got {len(frame)}")
+    try:
+        array = np.ndarray(shape, DTYPES[dtype], buffer=frame)
+    except ValueError as error:  # a size 0 beside one beyond what numpy can index
+        raise WireError(f"array {show(name)} has an impossible shape {show(shape)}: {error}") from None
+    if dtype == "bool" and array.size and array.view(np.uint8).max() > 1:
+        raise WireError(f"array {show(name)} is bool and holds bytes other than 0 and 1")
+    array.flags.writeable = False
+    return array
+
+
+def array_bytes(array: NDArray[Any]) -> Frame:
+    """The bytes of an array, C order, little endian; shares memory where it can."""
+    flat = np.ascontiguousarray(array, dtype=DTYPES[array.dtype.name]).reshape(-1)
+    return flat.view(np.uint8).data if flat.size else b""

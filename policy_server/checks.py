@@ -1,0 +1,57 @@
+"""What may stand in a message: the refusal of what may not, and the plain values that may (no numpy)."""
+
+import math
+
+from vla.api import InputError
+
+MAX_NAME = 256
+MAX_INTEGER = 2**63 - 1
+
+
+class WireError(InputError):
+    """A message that this protocol does not allow.
+
+    Attributes:
+        type: one of the error types of the specification.
+        hint: what to do about it.
+        seq: of the offending message, 0 if it could not be read.
+    """
+
+    def __init__(self, message: str, type: str = "malformed", hint: str = "", seq: int = 0) -> None:  # noqa: A002
+        super().__init__(message)
+        self.type = type
+        self.hint = hint
+        self.seq = seq
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a finite JSON number (true and false are not)."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return type(value) is int and abs(value) <= MAX_INTEGER
+
+
+def is_integer(value: object) -> bool:
+    """Whether this is a JSON integer from 0 to 2^63 - 1 (true and false are not)."""
+    return type(value) is int and 0 <= value <= MAX_INTEGER
+
+
+def is_name(value: object) -> bool:
+    """Whether this is text of at most `MAX_NAME` characters."""
+    return isinstance(value, str) and len(value) <= MAX_NAME
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse a message unless the condition holds.
+
+    Raises:
+        WireError: `malformed`.
+    """
+    if not condition:
+        raise WireError(message)
+
+
+def show(value: object) -> str:
+    """A value for an error message: never long, and safe to print whatever it holds."""
+    text = ascii(value)
+    return text if len(text) <= 200 else text[:200] + " ..."

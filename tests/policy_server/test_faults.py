@@ -1,0 +1,123 @@
+"""Servers that are killed and networks that are cut: the robot holds, and whatever comes back is used again."""
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from policy_server.client import RemotePolicy
+from policy_server.control_loop import Command
+from policy_server.server import PolicyServer
+from tests.policies import Digest
+from tests.policy_server.driven import PATIENCE, Driven
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Network:
+    """Forwards TCP to a port; while it is cut, connections stay open and bytes disappear."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._target = ("127.0.0.1", int(endpoint.rpartition(":")[2]))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.cut = False
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._target)
+                self._open += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        lost = False
+        with suppress(OSError):
+            while data := source.recv(65536):
+                lost = lost or self.cut  # a connection that lost bytes never recovers
+                if not lost:
+                    sink.sendall(data)
+
+    def close(self) -> None:
+        for one in (self._listener, *self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with PolicyServer(Digest()) as server:
+        between = Network(server.endpoint)
+        yield between
+        between.close()
+
+
+def test_after_a_cut_network_the_policy_is_used_again(network: Network) -> None:
+    with RemotePolicy(network.endpoint, timeout=PATIENCE) as remote:
+        driven = Driven(remote)
+        driven.next_action()
+        network.cut, remote.timeout = True, 0.05
+        driven.next_error()
+        driven.next_error()
+        network.cut, remote.timeout = False, PATIENCE
+        driven.next_action()
+        driven.loop.close()
+    assert driven.loop.report.actions == 2
+
+
+def test_a_server_stopped_and_restarted_mid_episode_is_used_again() -> None:
+    with PolicyServer(Digest()) as server:
+        remote = RemotePolicy(server.endpoint, timeout=PATIENCE)
+        driven = Driven(remote)
+        driven.next_action()
+    remote.timeout = 0.05
+    driven.next_error()
+    remote.timeout = PATIENCE
+    with remote, PolicyServer(Digest(), server.endpoint):
+        driven.next_action()
+        driven.loop.close()
+    assert driven.loop.report.actions == 2
+
+
+def test_a_server_killed_while_it_thinks_is_used_again_when_another_takes_its_place() -> None:
+    command = [sys.executable, "-m", "tests.policies"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        endpoint = process.stdout.readline().strip()
+        remote = RemotePolicy(endpoint, timeout=PATIENCE)
+        remote.timeout = 1.0
+        driven = Driven(remote, "hang")
+        assert driven.tick() is Command.HOLD
+        assert process.stdout.readline().strip() == "hanging"
+        process.kill()
+    driven.next_error()
+    driven.settle()
+    remote.timeout = PATIENCE
+    with remote, PolicyServer(Digest(), endpoint):
+        driven.next_action()
+        driven.loop.close()
+    assert driven.loop.report.actions == 1
+
+
+def test_answers_beyond_the_deadline_are_never_executed(network: Network) -> None:
+    with RemotePolicy(network.endpoint, timeout=PATIENCE) as remote:
+        driven = Driven(remote)
+        for _ in range(3):
+            driven.next_action()
+            remote.timeout = 1e-6  # every answer is late
+            driven.next_error()
+            remote.timeout = PATIENCE
+        driven.next_action()
+        driven.loop.close()
+    report = driven.loop.report
+    assert (report.actions, report.chunks, report.interventions) == (4, 4, {"policy_error": 3})
