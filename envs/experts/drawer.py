@@ -29,7 +29,7 @@ _PINCHED_WIDTH = 0.5  # at most, when they have the bar between them
 _TOLERANCE = 0.03  # [m] of how far a drawer is opened
 
 # Closing.
-_FRONT = np.array([-0.03, 0.0, -0.06])  # [m] in the world, from a handle to where its drawer's front is pushed
+_FRONT = np.array([-0.03, 0.0, -0.05])  # [m] in the world, from a handle to where its drawer's front is pushed
 _SHUT_TO = 0.01  # [m]
 _PUSH = 0.06  # [m] per action
 _AIMED, _ASTRAY = 0.03, 0.06  # [m] beside the line: to begin to push, and to leave off
@@ -87,18 +87,13 @@ class Aim:
         if around is not None:
             return around
         _, aside = self.gaps()
-        if aside > _BACK and self._before() < _BACK / 2:  # over the drawer, or about to scrape along its front
-            return self.straight_back()
         back = 3.0 * max(aside - 0.01, 0.0) + 0.4 * max(self.turn() - 0.12, 0.0)
         return self.point(ahead=depth - min(back, _BACK))
 
     def straight_back(self) -> Vector:
         """(3,) [m] where the hand is out of the way of what it touched."""
-        return self._tool.position - (_BACK - self._before()) * self._hand(0.0)[:, 2]
-
-    def _before(self) -> float:
-        """[m] of the tool before the point, on the level."""
-        return float((self.point() - self._tool.position) @ self._hand(0.0)[:, 2])
+        ahead, _ = self.gaps()
+        return self._tool.position - (_BACK + ahead) * self.line
 
     def _around(self) -> Vector | None:
         """(3,) [m] in front of the drawers above, across and then down; None if they are not in the way (any more)."""

@@ -52,7 +52,7 @@ class MoveNearExpert:
         self._goal = self._env.goal
         self._grasping = Grasping(self._env, self._goal.source)
         self._tool = self._grasping.tool
-        self._stood = 0.0
+        self._stood = self._where(self._goal.source)[2]
         self.phase = Phase.REACH
         self._done_steps = 0
         self.done = False
@@ -75,7 +75,7 @@ class MoveNearExpert:
             case Phase.REACH if success.strict:
                 self.phase = Phase.RETREAT
             case Phase.REACH if self._grasping.held:
-                self.phase, self._stood = Phase.CARRY, self._where(self._goal.source)[2]
+                self.phase = Phase.CARRY
             case Phase.CARRY if fingers == 0:
                 self.phase = Phase.REACH
             case Phase.CARRY if self._is_down():

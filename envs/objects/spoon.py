@@ -26,6 +26,6 @@ SPOON = ObjectModel(
     words="spoon",
     size=(0.14, 0.0346, 0.026),
     build=_build,
-    grasp=RoundGrasp(width=0.015, axis=(1, 0, 0), along=0.004, above=0.0),
+    grasp=RoundGrasp(width=0.015, axis=(1, 0, 0), along=0.004, above=0.004),
     lying=FLAT,
 )
