@@ -3,20 +3,15 @@
     meta/info.json  meta/stats.json  meta/tasks.parquet  meta/episodes/chunk-000/file-000.parquet
     data/chunk-000/file-000.parquet  videos/<feature>/chunk-000/file-000.mp4     (many episodes in each file)
 
-Videos are lossless (H.264 in RGB, quantiser 0), because a policy trained on them is used on raw images: what was
-rendered is what is read. Measured on 224 x 224 renders, one core: 19 KB a frame, 2600 frames/s written, 2200 read. At
-quantiser 8 with chroma subsampling the same frames take 7 KB and come back with 37 dB.
+Shared by who collects demonstrations and who records served episodes, so it knows neither (numpy and pyarrow).
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import av.video.frame
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +22,7 @@ FILES_PER_CHUNK = 1000
 FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 DATA_PATH = f"data/{FILE}.parquet"
 VIDEO_PATH = f"videos/{{video_key}}/{FILE}.mp4"
-EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
+EPISODES_PATH = f"meta/episodes/{FILE}.parquet"
 IMAGES = "observation.images."
 STATE, ACTION, KEYPOINTS = "observation.state", "action", "observation.environment_state"
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
@@ -38,8 +33,6 @@ INDEX_TYPES = {
     "index": "int64",
     "task_index": "int64",
 }
-VIDEO_CODEC, PIXEL_FORMAT, STORED_FORMAT = "libx264rgb", "rgb24", "gbrp"
-VIDEO_OPTIONS = {"crf": "0", "preset": "ultrafast", "g": "20", "bf": "0", "forced-idr": "1", "threads": "1"}
 
 Statistics = dict[str, NDArray[np.float64]]
 
@@ -81,38 +74,12 @@ class Schema:
             "video.width": width,
             "video.channels": 3,
             "video.codec": "h264",
-            "video.pix_fmt": STORED_FORMAT,
+            "video.pix_fmt": "gbrp",
             "video.is_depth_map": False,
             "video.fps": self.fps,
             "has_audio": False,
         }
         return {"dtype": "video", "shape": [height, width, 3], "names": ["height", "width", "channels"], "info": info}
-
-
-def write_video(path: Path, episodes: Sequence[NDArray[np.uint8]], fps: int) -> None:
-    """Write episodes one after another into one mp4; every episode starts with a key frame.
-
-    The same frames give the same bytes: one encoder thread, no time of day.
-
-    Args:
-        path: file to write.
-        episodes: (frames, height, width, 3) RGB each.
-        fps: [1/s].
-    """
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(VIDEO_CODEC, rate=fps, options=VIDEO_OPTIONS)
-        stream.height, stream.width = episodes[0].shape[1:3]
-        stream.pix_fmt, stream.time_base = PIXEL_FORMAT, Fraction(1, fps)
-        clock = 0
-        for images in episodes:
-            for number, image in enumerate(images):
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=PIXEL_FORMAT)
-                frame.pts, frame.time_base = clock, Fraction(1, fps)
-                if number == 0:
-                    frame.pict_type = av.video.frame.PictureType.I
-                container.mux(stream.encode(frame))
-                clock += 1
-        container.mux(stream.encode())
 
 
 def file_indices(number: int) -> dict[str, int]:
@@ -128,8 +95,11 @@ def statistics(values: NDArray[Any]) -> Statistics:
     return moments | {"count": np.array([len(table)])} | quantiles
 
 
-def image_statistics(images: NDArray[np.uint8], frames: int = 4, stride: int = 8) -> Statistics:
+def image_statistics(
+    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], frames: int = 4, stride: int = 8
+) -> Statistics:
     """Statistics of a subsample of pixels in [0, 1], per channel, arrays (3, 1, 1)."""
+    images = np.asarray(images)
     chosen = np.linspace(0, len(images) - 1, min(frames, len(images))).round().astype(int)
     pixels = images[chosen, ::stride, ::stride].reshape(-1, 3) / 255.0
     found = statistics(pixels)
@@ -168,11 +138,63 @@ def write_tasks(root: Path, instructions: Sequence[str]) -> None:
     pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), root / "meta" / "tasks.parquet")
 
 
-def write_episodes(root: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write meta/episodes: one row an episode, its place in the data and video files, its statistics."""
-    path = root / EPISODES_PATH
+def write_episodes(root: Path, rows: Sequence[Mapping[str, Any]], number: int = 0) -> None:
+    """Write the n-th file of meta/episodes: one row an episode, its place in data and videos, its statistics."""
+    path = root / EPISODES_PATH.format(**file_indices(number))
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+
+
+def index_columns(episode: int, first_frame: int, tasks: Sequence[int], fps: int) -> dict[str, NDArray[Any]]:
+    """The columns that every frame of an episode has beside its vectors.
+
+    Args:
+        episode: its number.
+        first_frame: its first frame's number in the dataset.
+        tasks: index of each frame's instruction.
+        fps: [1/s].
+    """
+    steps = np.arange(len(tasks))
+    return {
+        "timestamp": (steps / fps).astype(np.float32),
+        "frame_index": steps,
+        "episode_index": np.full(len(tasks), episode),
+        "index": first_frame + steps,
+        "task_index": np.array(tasks),
+    }
+
+
+def episode_row(
+    columns: Mapping[str, NDArray[Any]],
+    images: Mapping[str, Statistics],
+    tasks: Sequence[str],
+    place: Mapping[str, int],
+    offset: int,
+    fps: int,
+    episodes_file: int = 0,
+) -> dict[str, Any]:
+    """A row of meta/episodes.
+
+    Args:
+        columns: all columns of the episode's frames.
+        images: feature of each camera -> statistics.
+        tasks: instructions in it.
+        place: chunk and file index of its data and videos.
+        offset: frames before it in these videos.
+        fps: [1/s].
+        episodes_file: number of the file of meta/episodes that the row goes to.
+    """
+    first, length = int(columns["index"][0]), len(columns["index"])
+    row: dict[str, Any] = {"episode_index": int(columns["episode_index"][0]), "tasks": list(tasks), "length": length}
+    row |= {f"data/{key}": value for key, value in place.items()}
+    row |= {"dataset_from_index": first, "dataset_to_index": first + length}
+    for feature in images:
+        row |= {f"videos/{feature}/{key}": value for key, value in place.items()}
+        times = {"from_timestamp": offset / fps, "to_timestamp": (offset + length) / fps}
+        row |= {f"videos/{feature}/{key}": time for key, time in times.items()}
+    for key, found in {**{key: statistics(values) for key, values in columns.items()}, **images}.items():
+        row |= {f"stats/{key}/{name}": value for name, value in as_lists(found).items()}
+    return row | {f"meta/episodes/{key}": value for key, value in file_indices(episodes_file).items()}
 
 
 def write_info(root: Path, schema: Schema, episodes: int, frames: int, tasks: int) -> None:

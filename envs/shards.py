@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from envs import lerobot_dataset as lerobot
 from envs.demonstrations import Demonstration
 from envs.errors import EnvError
+from envs.lerobot_video import write_video
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def write_shard(
     if found:
         for camera in schema.cameras:
             path = partial / f"{camera}.mp4"
-            lerobot.write_video(path, [demonstration.images[camera] for demonstration in found], schema.fps)
+            write_video(path, [demonstration.images[camera] for demonstration in found], schema.fps)
         pq.write_table(_frames(schema, found), partial / "frames.parquet")
     described = {"robot": schema.robot, "fps": schema.fps, "cameras": schema.cameras, "vectors": schema.vectors}
     episodes = [_summary(demonstration) for demonstration in found]
@@ -155,43 +156,15 @@ class _Assembly:
         instructions = rows["instruction"].to_pylist()
         for instruction in instructions:
             self._instructions.setdefault(instruction, len(self._instructions))
-        steps = np.arange(length)
         columns: dict[str, NDArray[Any]] = {key: _matrix(rows[key]) for key in self.schema.vectors}
-        columns |= {
-            "timestamp": (steps / fps).astype(np.float32),
-            "frame_index": steps,
-            "episode_index": np.full(length, len(self._rows)),
-            "index": self._frames + steps,
-            "task_index": np.array([self._instructions[instruction] for instruction in instructions]),
-        }
+        tasks = [self._instructions[instruction] for instruction in instructions]
+        columns |= lerobot.index_columns(len(self._rows), self._frames, tasks, fps)
         images = {lerobot.IMAGES + camera: _arrays(found) for camera, found in episode["images"].items()}
-        stats = {key: lerobot.statistics(values) for key, values in columns.items()} | images
-        self._rows.append(self._row(episode, place, offset, sorted(set(instructions)), stats))
+        row = lerobot.episode_row(columns, images, sorted(set(instructions)), place, offset, fps)
+        self._rows.append(row | {"seed": episode["seed"], "variant": episode["variant"]})
         self._images.append(images)
         self._frames += length
         return columns
-
-    def _row(
-        self,
-        episode: dict[str, Any],
-        place: dict[str, int],
-        offset: int,
-        tasks: list[str],
-        stats: dict[str, lerobot.Statistics],
-    ) -> dict[str, Any]:
-        length, fps = episode["length"], self.schema.fps
-        row: dict[str, Any] = {"episode_index": len(self._rows), "tasks": tasks, "length": length}
-        row |= {"seed": episode["seed"], "variant": episode["variant"]} | {
-            f"data/{key}": value for key, value in place.items()
-        }
-        row |= {"dataset_from_index": self._frames, "dataset_to_index": self._frames + length}
-        for camera in self.schema.cameras:
-            video = f"videos/{lerobot.IMAGES}{camera}"
-            row |= {f"{video}/{key}": value for key, value in place.items()}
-            row |= {f"{video}/from_timestamp": offset / fps, f"{video}/to_timestamp": (offset + length) / fps}
-        for key, found in stats.items():
-            row |= {f"stats/{key}/{name}": value for name, value in lerobot.as_lists(found).items()}
-        return row | {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from eval.served import ServerError
 from eval.settings import Settings, plan
 from vla.api import InputError
 
-ASKED, RENDERER = "asked", "gl_renderer"  # notes in run.json
+ASKED, RENDERER, IMAGES = "asked", "gl_renderer", "images"  # notes in run.json
 
 
 @command("eval", usage_errors=(InputError, EnvError))
@@ -47,22 +48,22 @@ def evaluate(settings: Settings, console: Console) -> int:
         todo, asked = pending(episodes, folder.records), settings.asked()
         console.print(f"{len(todo)} of {len(episodes)} episodes to run, results in {folder.path}", markup=False)
         if todo or folder.notes.get(ASKED) != asked:  # else all was done, by the same policy: nothing needs to start
-            with open_source(settings) as source:
+            with open_source(settings, (todo or episodes)[0].task) as source:
                 importlib.import_module("envs.manipulation")  # here, because a server is starting meanwhile
                 signed = {**settings.identity(), **identity(source)}
                 folder.claim(signed)
                 videos = folder.path / VIDEOS if settings.video else None
                 with Evaluation(source, build, settings.rows, videos) as evaluation:
                     evaluation.enter((todo or episodes)[0])
-                    folder.sign(signed, {ASKED: asked, RENDERER: evaluation.renderer})
+                    folder.sign(signed, {ASKED: asked, RENDERER: evaluation.renderer, IMAGES: settings.images})
                     if todo:
                         with progress(console, len(todo)) as watch:
                             evaluation.run(todo, folder, watch)
-        report(folder, folder.notes.get(RENDERER, ""), console)
+        report(folder, folder.notes, console)
         return FAILED if pending(episodes, folder.records) else DONE
 
 
-def report(folder: RunFolder, renderer: str, console: Console) -> None:
+def report(folder: RunFolder, notes: Mapping[str, Any], console: Console) -> None:
     """Write `results.json` and `report.html` from the stored episodes and print both tables."""
     from eval.machine import describe
     from eval.markdown import results_markdown
@@ -71,7 +72,8 @@ def report(folder: RunFolder, renderer: str, console: Console) -> None:
     from eval.worlds import left_out
 
     records = list(folder.records.values())
-    content = results(records, describe(sys.argv, renderer), left_out({record.variant for record in records}))
+    meta = {**describe(sys.argv, notes.get(RENDERER, "")), IMAGES: notes.get(IMAGES, "")}
+    content = results(records, meta, left_out({record.variant for record in records}))
     write_atomically(folder.path / "results.json", json.dumps(content, indent=2) + "\n")
     write_atomically(folder.path / "results.md", results_markdown(content))
     page = write_report(folder.path, content, records)

@@ -11,6 +11,8 @@ from matplotlib.patches import Patch
 WIDTH = 4.6  # [inch]; at 72 points an inch this is the width of a phone's screen, so text keeps its size there
 COLOURS = {"last step": "#1f5f8b", "any step": "#8fb8d6", "strict": "#e08a3c"}
 
+STAGE_COLOURS = ("#8fb8d6", "#1f5f8b", "#e08a3c")
+
 
 def success_chart(tasks: Sequence[Mapping[str, Any]]) -> str:
     """A bar per task and measure with its 95% interval; SVG."""
@@ -46,6 +48,34 @@ def latency_chart(stages: Mapping[str, Mapping[str, float]], title: str) -> str:
     axes.invert_yaxis()
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     return svg(figure, f"latency {title}")
+
+
+def stages_chart(rows: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> str:
+    """Medians of the stages of each row end to end, its total's median and 99th percentile, and its floor; SVG.
+
+    Args:
+        rows: of `profile.json`.
+        stages: which of them, in order.
+    """
+    figure = Figure(figsize=(WIDTH, 1.3 + 0.5 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(rows))
+    ends = [0.0] * len(rows)
+    for stage, colour in zip(stages, STAGE_COLOURS, strict=True):
+        widths = [row["stages_ms"][stage]["p50"] for row in rows]
+        axes.barh(places, widths, left=ends, height=0.5, color=colour, label=f"{stage}, p50")
+        ends = [end + width for end, width in zip(ends, widths, strict=True)]
+    marks = [("p50", "#222222"), ("p99", "#c0392b")]
+    for name, colour in marks:
+        times = [row["stages_ms"]["total"][name] for row in rows]
+        axes.plot(times, places, "|", color=colour, markersize=24, markeredgewidth=1.5, label=f"total, {name}")
+    axes.plot([row["floor_ms"] for row in rows], places, "D", color="#1e7d4b", markersize=4, label="floor")
+    axes.set(xlabel="one control step [ms]", yticks=places)
+    axes.set_yticklabels([row["recipe"] for row in rows])
+    axes.set_xlim(left=0)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8, markerscale=0.4)
+    return svg(figure, "stages of one control step")
 
 
 def wrapped(name: str) -> str:

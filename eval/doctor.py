@@ -18,7 +18,7 @@ from eval.machine import machine
 
 FINE, BROKEN, CANNOT_INSTALL = 0, 1, 2
 DISTRIBUTION = "cadence-vla"
-EXTRAS = ("server", "sim", "data", "eval")
+EXTRAS = ("server", "codecs", "sim", "data", "eval")
 PACKAGE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 EXTRA_MARKER = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 GL_INSTALL_LINES = {

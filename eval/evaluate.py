@@ -69,6 +69,7 @@ class Evaluation:
         seen, spec, outcome, error, video = Rollout(), self.source.spec, "finished", "", None
         try:
             world = self._world if self._world is not None else self.enter(episode)
+            spec = self.source.spec
             period = world.unwrapped.control_period
             policy = self.source.policy(world.unwrapped)
             spec = policy.spec
@@ -88,7 +89,7 @@ class Evaluation:
             InputError: if the policy does not fit the robot.
         """
         self._close()
-        spec = self.source.spec
+        spec = self.source.for_task(episode.task)
         self._world = self.make_world(episode, spec.cameras if spec else (), self.videos is not None)
         self._stage = stage_of(episode)
         world = self._world.unwrapped

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from policy_server.client import RemotePolicy
@@ -125,6 +125,7 @@ class ServedPolicy:
         patience: [s] until the server must be ready.
         restarts: how often a dead server is started again before every further episode fails.
         module: the module to run.
+        connection: further arguments of `RemotePolicy`.
     """
 
     def __init__(
@@ -135,9 +136,10 @@ class ServedPolicy:
         patience: float = 600.0,
         restarts: int = 5,
         module: str = "policy_server",
+        connection: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._settings: Mapping[str, Any] = {"arguments": arguments, "log": log, "module": module}
-        self._timeout = timeout
+        self._connection = {"timeout": timeout, **connection}
         self._patience = patience
         self._restarts_left = restarts
         self._open = ExitStack()
@@ -199,7 +201,7 @@ class ServedPolicy:
             if self._process is None:
                 raise ServerError("the policy server was not started; use ServedPolicy as a context manager")
             endpoint = self._process.wait_until_ready(self._patience)
-            remote = self._open.enter_context(RemotePolicy(endpoint, timeout=self._timeout))
+            remote = self._open.enter_context(RemotePolicy(endpoint, **self._connection))
             if self._first is not None and remote.spec != self._first:
                 raise ServerError(f"the server came back with another policy: {remote.spec}, it had {self._first}")
             self._first, self._remote = remote.spec, remote

@@ -7,6 +7,9 @@ from types import NoneType
 from typing import Any
 
 from eval.rollout import Episode
+from policy_server.arrays import RAW
+from policy_server.codecs import Codec
+from policy_server.security import client_keys
 from vla.api import InputError
 
 SETTINGS = ("visual_matching", "variant_aggregation")
@@ -16,7 +19,7 @@ GROUPS = ("widowx", "google_robot")
 POLICIES = ("served", "remote", "local", "expert", "random", "hold")
 SCRIPTED = POLICIES[3:]
 _NAMES = ("out", "model", "accel", "init", "device", "dtype")
-_OPTIONAL_NAMES = ("endpoint", "checkpoint", "overlay", "robot_assets")
+_OPTIONAL_NAMES = ("endpoint", "keys", "server_key", "checkpoint", "dataset", "overlay", "robot_assets")
 EXECUTE = 2  # default actions taken from each chunk
 RANDOM_EPISODES = 100  # default number of fresh starts: a 95% interval of +-10 points at worst
 
@@ -39,6 +42,11 @@ class Settings:
         execute: actions taken from each chunk before the policy is asked again; None for the default.
         out: folder of the results.
         timeout: [s] for one answer of a policy behind a wire.
+        codec: how images travel over it: raw, png or jpeg.
+        quality: of jpeg.
+        resize: whether images are made the size that the policy reads before they are sent.
+        keys: this client's secret key file, for `remote`; None: nothing is encrypted.
+        server_key: the server's public key file, with `keys`.
 
     Raises:
         InputError: naming the key, what came and what is allowed.
@@ -58,10 +66,16 @@ class Settings:
     out: str
     video: bool
     timeout: float
+    codec: str
+    quality: int
+    resize: bool
+    keys: str | None
+    server_key: str | None
     endpoint: str | None
     model: str
     accel: str
     checkpoint: str | None
+    dataset: str | None
     init: str
     device: str
     dtype: str
@@ -100,8 +114,44 @@ class Settings:
         seconds = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
         if not seconds or not 0 < self.timeout < math.inf:
             raise InputError(f"timeout must be positive seconds, got {self.timeout!r}")
+        self._check_wire()
         if self.endpoint and self.policy != "remote":
             raise InputError(f"endpoint={self.endpoint} needs policy=remote, got policy={self.policy}")
+
+    def _check_wire(self) -> None:
+        Codec(self.codec, self.quality)  # raises
+        if not isinstance(self.resize, bool):
+            raise InputError(f"resize must be true or false, got {self.resize!r}")
+        if (self.codec != RAW or self.resize) and not self.has_wire:
+            raise InputError(f"codec and resize need policy=served or remote, got policy={self.policy}")
+        if (self.keys is None) != (self.server_key is None):
+            raise InputError(
+                "keys=<this client's secret key file> and server_key=<the server's public one> go together"
+            )
+        if self.keys is not None and self.policy != "remote":
+            raise InputError(f"keys={self.keys} needs policy=remote, got policy={self.policy}")
+
+    @property
+    def has_wire(self) -> bool:
+        """Whether observations travel to a policy server."""
+        return self.policy in ("served", "remote")
+
+    @property
+    def images(self) -> str:
+        """How images reached the policy, for the report; "" if not over a wire."""
+        if not self.has_wire:
+            return ""
+        codec = f"jpeg, quality {self.quality}" if self.codec == "jpeg" else self.codec
+        return f"{codec}, resized by the client" if self.resize else codec
+
+    def connection(self) -> dict[str, Any]:
+        """How to talk to a policy server: arguments of `RemotePolicy` beside `timeout`.
+
+        Raises:
+            InputError: on a key file that is missing, damaged or open to others.
+        """
+        keys = None if self.keys is None or self.server_key is None else client_keys(self.keys, self.server_key)
+        return {"codec": Codec(self.codec, self.quality), "resize": self.resize, "keys": keys}
 
     @property
     def rows(self) -> int:
@@ -115,7 +165,7 @@ class Settings:
 
     def served(self) -> dict[str, Any]:
         """The keys that choose a model and how it runs."""
-        names = ("model", "accel", "checkpoint", "init", "device", "dtype", "threads")
+        names = ("model", "accel", "checkpoint", "dataset", "init", "device", "dtype", "threads")
         return {name: getattr(self, name) for name in names}
 
     def asked(self) -> dict[str, Any]:
@@ -128,7 +178,8 @@ class Settings:
             "device",
             "dtype",
         ] * self.has_model
-        return {**{name: getattr(self, name) for name in names}, "execute": self.rows}
+        wire = {"images": self.images} if self.has_wire else {}
+        return {**{name: getattr(self, name) for name in names}, "execute": self.rows, **wire}
 
 
 def plan(

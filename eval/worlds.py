@@ -23,6 +23,13 @@ def grid_size(task: str) -> int:
     return envs.tasks.find(task).grid_size
 
 
+def robot_of(task: str) -> str:
+    """Name of a task's robot."""
+    import envs.tasks
+
+    return envs.tasks.find(task).robot.name
+
+
 def suite(task: str, setting: str) -> list[str]:
     """Names of the variants that SIMPLER runs for a task in a setting."""
     import envs.tasks

@@ -1,15 +1,18 @@
 """`cadence-serve`: serves a policy over ZeroMQ until SIGTERM or Ctrl-C."""
 
-import logging
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from cadence_configs.command import DONE, command
+from policy_server.dialect import load as load_dialect
+from policy_server.logs import set_up as set_up_log
+from policy_server.observability import INSTALL, Observability
 from policy_server.router import check_endpoint
 from policy_server.scheduler import Batching
 from policy_server.security import ServerKeys, server_keys
@@ -18,22 +21,29 @@ from policy_server.worker import warm_up
 from vla.api import InputError, Policy
 
 _NAMES = ("model", "accel", "device", "dtype", "init", "endpoint")
-_OPTIONAL_NAMES = ("checkpoint", "announce", "keys", "clients")
+_OPTIONAL_NAMES = ("checkpoint", "dataset", "robot", "announce", "keys", "clients")
 
 
 @command("serve", usage_errors=(InputError,))
 def main(config: DictConfig) -> int:
     """Load, warm up, answer until told to stop."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     options: Any = OmegaConf.to_container(config, resolve=True)
     _check_kinds(options)
+    watching = Observability.read(options)
+    set_up_log(watching.log)
+    _check_protocols(options["protocols"])
     batching = Batching(options["max_batch"], options["max_wait_ms"])
     protection = {"insecure": options["insecure"], "keys": _keys(options["keys"], options["clients"])}
     check_endpoint(options["endpoint"], protection["keys"] is not None, protection["insecure"])
     policy = _load(options)
+    dialects = [load_dialect(name, policy.spec, options["insecure"]) for name in options["protocols"]]
     warm_up(policy, batching.max_batch)
-    with PolicyServer(policy, options["endpoint"], batching=batching, **protection) as server:
+    with ExitStack() as stack:
+        watchers = stack.enter_context(watching.watchers(policy.spec))
+        seams = {"batching": batching, "dialects": dialects, "watchers": watchers}
+        server = stack.enter_context(PolicyServer(policy, options["endpoint"], **seams, **protection))
+        stack.enter_context(watching.exporter(server, policy.spec, watchers))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())  # it ends after the answer that is being computed
         if options["announce"]:
@@ -56,6 +66,11 @@ def _check_kinds(options: dict[str, Any]) -> None:
         options[key] = None if options[key] is None else str(options[key])
 
 
+def _check_protocols(names: Any) -> None:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"protocols must be a list of names, for example [gr00t,openpi], got {names!r}")
+
+
 def _keys(secret: str | None, clients: str | None) -> ServerKeys | None:
     if (secret is None) != (clients is None):
         raise InputError(
@@ -65,14 +80,26 @@ def _keys(secret: str | None, clients: str | None) -> ServerKeys | None:
 
 
 def _load(options: dict[str, Any]) -> Policy:
+    if options["replay"] is not None:
+        return _replayed(str(options["replay"]), options["episode"])
     import torch  # after bad keys were refused: it takes seconds
 
     from vla.policy import load_policy
 
     if options["threads"] is not None:
         torch.set_num_threads(options["threads"])
-    names = ("model", "checkpoint", "device", "dtype", "init")
+    names = ("model", "checkpoint", "dataset", "robot", "device", "dtype", "init")
     return load_policy(recipe=options["accel"], **{name: options[name] for name in names})
+
+
+def _replayed(dataset: str, episode: object) -> Policy:
+    if isinstance(episode, bool) or not isinstance(episode, int):
+        raise InputError(f"episode must be a whole number, got {episode!r}")
+    try:
+        from policy_server.replay import ReplayPolicy  # here: others need not install what it needs
+    except ImportError as error:
+        raise InputError(f"replay={dataset} needs {error.name}: {INSTALL}") from error
+    return ReplayPolicy(dataset, episode)
 
 
 def announce(path: Path, endpoint: str) -> None:

@@ -1,6 +1,7 @@
 """What may stand in a message: the refusal of what may not, and the plain values that may (no numpy)."""
 
 import math
+from collections.abc import Callable, Sized
 
 from vla.api import InputError
 
@@ -41,17 +42,27 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and len(value) <= MAX_NAME
 
 
-def require(condition: bool, message: str) -> None:
-    """Refuse a message unless the condition holds.
+def require(condition: bool, message: str | Callable[[], str]) -> None:
+    """Refuse a message unless the condition holds; one that costs more than the check is made only when it is needed.
 
     Raises:
         WireError: `malformed`.
     """
     if not condition:
-        raise WireError(message)
+        raise WireError(message if isinstance(message, str) else message())
 
 
 def show(value: object) -> str:
     """A value for an error message: never long, and safe to print whatever it holds."""
     text = ascii(value)
     return text if len(text) <= 200 else text[:200] + " ..."
+
+
+def brief(value: object) -> str:
+    """A value of any size for an error message, at the cost of a short one: what it is rather than what it holds."""
+    if isinstance(value, str):
+        return show(value[:200])
+    if value is None or isinstance(value, bool | int | float):
+        return show(value)
+    size = f" of {len(value)}" if isinstance(value, Sized) else ""
+    return f"{type(value).__name__}{size}"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 import zmq
 
@@ -20,6 +21,7 @@ from vla.resampling import square
 HELLO_WAIT = 0.5  # [s] for the first answer to hello, doubled each time
 QUEUED_MESSAGES = 4
 FIRST_RECONNECT, LONGEST_RECONNECT = 20, 1000  # [ms] back-off of a connection that is refused
+LENT = 512 * 1024  # [bytes] frames from this size on are not copied; below, a copy is faster than the bookkeeping
 HANDSHAKE = 1000  # [ms] after which a connection that says nothing is made again
 OWN_FAULT = ("input", "malformed", "version", "spec")  # error types that the caller can mend
 
@@ -125,8 +127,7 @@ class RemotePolicy:
         started = perf_counter()
         sent = shrunk(observation, self._spec) if self._resizes else observation
         reply = self._call(lambda seq: messages.infer(seq, sent, 1000 * self.timeout, self._spec_id, self.codec))
-        chunk = messages.read_actions(reply, self._spec)
-        return replace(chunk, timing={**chunk.timing, "round_trip": 1000 * (perf_counter() - started)})
+        return messages.read_actions(reply, self._spec, {"round_trip": 1000 * (perf_counter() - started)})
 
     def reset(self, session: str) -> None:
         """Make the policy forget this session; returns when it has.
@@ -144,6 +145,14 @@ class RemotePolicy:
             PolicyUnavailable: if no answer comes in time.
         """
         return dict(self._call(lambda seq: Message("health", seq)).body)
+
+    def metrics(self) -> dict[str, Any]:
+        """The server's `metrics` body: what it counted; answered while the policy runs.
+
+        Raises:
+            PolicyUnavailable: if no answer comes in time.
+        """
+        return dict(self._call(lambda seq: Message("metrics", seq)).body)
 
     def _connect(self) -> zmq.Socket[bytes]:
         """A new socket.
@@ -164,6 +173,7 @@ class RemotePolicy:
         }
         for option, value in options.items():
             dealer.setsockopt(option, value)
+        dealer.copy_threshold = LENT
         if self._keys is not None:
             protect_client(dealer, self._keys)
         try:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from policy_server.checks import WireError
+from policy_server.peers import Peer
 from policy_server.wire import Message
 from vla.api import Observation
 
@@ -14,16 +15,16 @@ class Request:
     """A request on its way to the policy.
 
     Attributes:
-        envelope: frames before the delimiter, to send back unchanged; the first names the connection.
+        peer: who waits for the answer.
         message: what came.
-        observation: what to infer from, its packed images still black; None for a reset.
+        observation: what to infer from, its packed images black until the policy's turn; None for a reset.
         arrived: [s] when it was received, on this process's clock.
         decoded: [s] when decoding ended.
         started: [s] when the policy was given it.
         image_decode: [ms] that unpacking its images took.
     """
 
-    envelope: list[bytes]
+    peer: Peer
     message: Message
     observation: Observation | None
     arrived: float
@@ -34,7 +35,7 @@ class Request:
     @property
     def client(self) -> bytes:
         """The connection that it came over."""
-        return self.envelope[0]
+        return self.peer.client
 
     @property
     def session(self) -> str:

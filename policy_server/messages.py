@@ -208,8 +208,8 @@ def actions(request: Message, chunk: ActionChunk, timing: Mapping[str, float]) -
     return Message("infer", request.seq, request.session, timing=merged, body=body, arrays=arrays)
 
 
-def read_actions(message: Message, spec: PolicySpec) -> ActionChunk:
-    """The chunk in a reply, checked against the spec; `actions` is the receiver's own copy.
+def read_actions(message: Message, spec: PolicySpec, timing: Mapping[str, float] | None = None) -> ActionChunk:
+    """The chunk in a reply, checked against the spec; `actions` is the receiver's own copy, `timing` is added to its.
 
     Raises:
         WireError: on a reply that is not the specification's or does not fit the spec.
@@ -218,7 +218,8 @@ def read_actions(message: Message, spec: PolicySpec) -> ActionChunk:
     needed = (spec.horizon, len(spec.actions))
     if got.dtype != np.float32 or got.shape != needed:
         raise WireError(f"actions must be float32 {needed}, the server answered {got.dtype} {got.shape}")
-    return ActionChunk(got.copy(), read_positive("period", _body(message, "period", "codec")["period"]), message.timing)
+    merged = {**message.timing, **(timing or {})}
+    return ActionChunk(got.copy(), read_positive("period", _body(message, "period", "codec")["period"]), merged)
 
 
 def failure(error_type: str, text: str, hint: str = "", seq: int = 0, session: str = "") -> Message:

@@ -1,12 +1,17 @@
 """The server's socket: where it may listen, and what bounds the memory and patience that it spends on a peer."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import zmq
 
-from policy_server.arrays import MAX_MESSAGE_BYTES
+from policy_server.arrays import MAX_MESSAGE_BYTES, Frame
+from policy_server.peers import Exchange
+from policy_server.wire import Message
 from vla.api import InputError
 
+MAX_ENVELOPE = 8
 LINGER_MS = 1000  # the last reply still leaves when the server stops
 QUEUED_MESSAGES = 16  # per client and direction, inside ZeroMQ
 HEARTBEAT_MS, SILENCE_MS = 5_000, 15_000  # a peer that vanished without a word is dropped, with what waits for it
@@ -71,7 +76,7 @@ def bind(router: "zmq.Socket[bytes]", endpoint: str) -> str:
     return router.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def send(router: "zmq.Socket[bytes]", frames: "list[bytes | memoryview]") -> bool:
+def send(router: "zmq.Socket[bytes]", frames: list[Frame]) -> bool:
     """Send without waiting; whether the message is on its way.
 
     ZeroMQ counts a client's queue by notices that the client's connection sends back, and reads these late: a ROUTER
@@ -84,9 +89,9 @@ def send(router: "zmq.Socket[bytes]", frames: "list[bytes | memoryview]") -> boo
     return _sent(router, frames)
 
 
-def _sent(router: "zmq.Socket[bytes]", frames: "list[bytes | memoryview]") -> bool:
+def _sent(router: "zmq.Socket[bytes]", frames: list[Frame]) -> bool:
     try:
-        router.send_multipart(frames, zmq.NOBLOCK, copy=False)
+        router.send_multipart(frames, zmq.NOBLOCK)
     except zmq.Again:
         return False
     except zmq.ZMQError as error:
@@ -94,3 +99,41 @@ def _sent(router: "zmq.Socket[bytes]", frames: "list[bytes | memoryview]") -> bo
             raise
         return False  # the client has left
     return True
+
+
+@dataclass(frozen=True, eq=False)
+class RouterPeer:
+    """A client of the server's own socket.
+
+    Attributes:
+        router: the socket.
+        envelope: frames before the delimiter, to send back unchanged; the first names the connection.
+        exchange: the client's words.
+    """
+
+    router: "zmq.Socket[bytes]"
+    envelope: list[bytes]
+    exchange: Exchange
+
+    @property
+    def client(self) -> bytes:
+        """Names the connection."""
+        return self.envelope[0]
+
+    def decode(self, frames: Sequence[Frame]) -> Message:
+        """The request, as the exchange reads it."""
+        return self.exchange.decode(frames)
+
+    def encode(self, reply: Message) -> list[Frame]:
+        """The reply, as the exchange says it."""
+        return self.exchange.encode(reply)
+
+    def send(self, frames: list[Frame]) -> bool:
+        """Send without waiting; whether the reply is on its way."""
+        return send(self.router, [*self.envelope, b"", *frames])
+
+
+def opened(frames: Sequence[zmq.Frame]) -> tuple[list[bytes], list[memoryview]]:
+    """Envelope and payload of a message; only the envelope is copied. Without a delimiter only the sender is known."""
+    size = next((index for index, frame in enumerate(frames[:MAX_ENVELOPE]) if not len(frame)), 1)
+    return [frame.bytes for frame in frames[:size]], [frame.buffer for frame in frames[size + 1 :]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from policy_server.mailbox import Mailbox, Request
 from policy_server.sessions import Sessions
+from policy_server.tally import Load
 from policy_server.worker import Result, Worker
 from vla.api import BatchPolicy, InputError, Policy
 
@@ -107,6 +108,12 @@ class Scheduler:
     def withdraw(self) -> list[Request]:
         """All requests that wait; they no longer do."""
         return self._mailbox.take_all()
+
+    def state(self) -> Load:
+        """What there is to do now."""
+        waiting = min((request.arrived for request in self._mailbox), default=None)
+        job = self._worker.job
+        return Load(None if job is None else job.started, waiting, len(self._mailbox), len(self._sessions))
 
     def load(self, now: float) -> dict[str, object]:
         """What `health` says: how long the policy has been running [ms], what waits, and whose memory it holds."""

@@ -3,26 +3,28 @@
 import logging
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from time import perf_counter
 
 import zmq
 
 from policy_server import messages
+from policy_server.arrays import Frame
 from policy_server.checks import WireError
 from policy_server.codecs import available
 from policy_server.mailbox import Request
-from policy_server.router import bind, check_endpoint, new_router, send
+from policy_server.peers import Dialect, Dialects, Peer
+from policy_server.router import RouterPeer, bind, check_endpoint, new_router, opened
 from policy_server.scheduler import Batching, Scheduler
 from policy_server.security import Doorkeeper, ServerKeys, protect_server
-from policy_server.wire import Message, decode, encode
+from policy_server.watching import Monitor, Watcher
+from policy_server.wire import Message
 from policy_server.worker import Result
 from vla.api import InputError, Policy
 
 log = logging.getLogger(__name__)
 
-MAX_ENVELOPE = 8
 SIGNAL_WAIT = 0.2  # [s] the kernel may hand a signal to any thread; Python runs its handler when the main thread wakes
 MAX_RECEIVED_AT_ONCE = 64  # finished answers leave even while requests pour in
 
@@ -39,6 +41,11 @@ class PolicyServer:
         keys: encrypt, and let in only clients whose keys are known; None does neither.
         batching: how many observations the policy answers at once.
         idle: [s] after which the policy forgets a session that nobody uses.
+        dialects: other clients' protocols that it speaks too, see `policy_server.dialect`.
+        watchers: are told about every answer, for example to record it; the caller's to close, after the server.
+
+    Attributes:
+        tally: what became of the requests.
 
     Raises:
         InputError: on an endpoint of another form, one beyond this machine without `keys` or `insecure`, or batching
@@ -54,11 +61,16 @@ class PolicyServer:
         keys: ServerKeys | None = None,
         batching: Batching = Batching(),  # noqa: B008 - frozen
         idle: float = 600.0,
+        dialects: Sequence[Dialect] = (),
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         check_endpoint(endpoint, keys is not None, insecure)
         self.endpoint = endpoint
         self._policy = policy
         self._keys = keys
+        self._dialects = Dialects(dialects, self._wake)
+        self._monitor = Monitor(watchers)
+        self.tally = self._monitor.tally
         self._scheduler = Scheduler(policy, self._wake, batching, idle)
         self._stopping = threading.Event()
         self._served = self._failed = 0
@@ -71,15 +83,16 @@ class PolicyServer:
             InputError: if the endpoint is taken or this machine does not have its address.
         """
         self._context = zmq.Context()
-        try:
+        with ExitStack() as undo:
+            undo.callback(lambda: self._context.destroy(linger=0))
             self._router = new_router(self._context, self.endpoint)
             self._door = self._guard()
             self.endpoint = bind(self._router, self.endpoint)
-        except BaseException:
-            self._context.destroy(linger=0)
-            raise
-        self._bell, self._ear = socket.socketpair()  # wakes the I/O thread, also from a signal handler
-        self._bell.setblocking(False)
+            self._bell, self._ear = socket.socketpair()  # wakes the I/O thread, also from a signal handler
+            undo.callback(self._close_bell)
+            self._bell.setblocking(False)
+            self._dialects.open(self.stop)
+            undo.pop_all()
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
         self._poller.register(self._ear.fileno(), zmq.POLLIN)
@@ -93,10 +106,10 @@ class PolicyServer:
     def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
         self.stop()
         self._io.join()
+        self._dialects.close()
         self._scheduler.close()
         self._context.term()
-        self._bell.close()
-        self._ear.close()
+        self._close_bell()
         if self._broken is not None and raised is None:
             raise self._broken
 
@@ -116,6 +129,10 @@ class PolicyServer:
         self._stopping.set()
         self._wake()
 
+    def _close_bell(self) -> None:
+        self._bell.close()
+        self._ear.close()
+
     def _guard(self) -> Doorkeeper | None:
         if self._keys is None:
             return None
@@ -132,6 +149,7 @@ class PolicyServer:
             while self._scheduler.busy or not self._stopping.is_set():
                 self._turn()
             self._receive()
+            self._receive_delivered()
             self._refuse_waiting()
         except BaseException as error:  # raised again in the thread that waits for this one
             log.critical("the server broke: %s: %s", type(error).__name__, error)
@@ -150,31 +168,37 @@ class PolicyServer:
         self._finish()
         if self._router in ready:
             self._receive()
+        self._receive_delivered()
         self._start_next()
+        self.tally.load = self._scheduler.state()
 
     def _receive(self) -> None:
-        with suppress(zmq.Again):
-            for _ in range(MAX_RECEIVED_AT_ONCE):
-                self._take(self._router.recv_multipart(zmq.NOBLOCK, copy=False), perf_counter())
+        for _ in range(MAX_RECEIVED_AT_ONCE):
+            if not int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:  # cheaper than an exception
+                return
+            self._take(self._router.recv_multipart(zmq.NOBLOCK, copy=False), perf_counter())
+
+    def _receive_delivered(self) -> None:
+        for peer, payload, arrived in self._dialects.take(MAX_RECEIVED_AT_ONCE):
+            self._answer(peer, None, lambda p=peer, f=payload, t=arrived: self._handle(p, f, t))
 
     def _take(self, frames: list[zmq.Frame], arrived: float) -> None:
-        # Only the envelope is copied; without a delimiter only the sender is known.
-        size = next((index for index, frame in enumerate(frames[:MAX_ENVELOPE]) if not len(frame)), 1)
-        envelope, payload = [frame.bytes for frame in frames[:size]], [frame.buffer for frame in frames[size + 1 :]]
-        self._answer(envelope, None, lambda: self._handle(envelope, payload, arrived))
+        envelope, payload = opened(frames)
+        peer = RouterPeer(self._router, envelope, self._dialects.exchange(envelope[0], payload))
+        self._answer(peer, None, lambda: self._handle(peer, payload, arrived))
 
-    def _handle(self, envelope: list[bytes], payload: list[memoryview], arrived: float) -> Message | None:
+    def _handle(self, peer: Peer, payload: Sequence[Frame], arrived: float) -> Message | None:
         """The reply to a message, or None if the policy has to answer it."""
-        message = decode(payload)
+        message = peer.decode(payload)
         try:
-            return self._handle_message(envelope, message, arrived)
+            return self._handle_message(peer, message, arrived)
         except WireError as error:
             error.seq = message.seq
             raise
         except InputError as error:
             raise WireError(str(error), "input", "compare the observation with hello's spec", message.seq) from error
 
-    def _handle_message(self, envelope: list[bytes], message: Message, arrived: float) -> Message | None:
+    def _handle_message(self, peer: Peer, message: Message, arrived: float) -> Message | None:
         spec = self._policy.spec
         if message.kind == "hello":
             embodiment = messages.read_hello(message)
@@ -184,18 +208,21 @@ class PolicyServer:
         if message.kind == "health":
             messages.empty(message)
             return _timed(Message("health", message.seq, body=self._health()), arrived)
+        if message.kind == "metrics":
+            messages.empty(message)
+            return _timed(Message("metrics", message.seq, body=self._monitor.body()), arrived)
         if message.kind == "error":
-            raise WireError("a client sends hello, infer, reset or health, not error")
-        self._enqueue(envelope, message, arrived)
+            raise WireError("a client sends hello, infer, reset, health or metrics, not error")
+        self._enqueue(peer, message, arrived)
         return None
 
-    def _enqueue(self, envelope: list[bytes], message: Message, arrived: float) -> None:
+    def _enqueue(self, peer: Peer, message: Message, arrived: float) -> None:
         if message.kind == "infer":
             observation = messages.read_infer(message, self._policy.spec)
         else:
             messages.empty(message)
             observation = None
-        superseded = self._scheduler.put(Request(envelope, message, observation, arrived, perf_counter()))
+        superseded = self._scheduler.put(Request(peer, message, observation, arrived, perf_counter()))
         if superseded is not None:
             self._refuse(superseded, "superseded", "a newer observation of this session came")
 
@@ -210,7 +237,7 @@ class PolicyServer:
 
     def _finish(self) -> None:
         for request, result in self._scheduler.take_finished(perf_counter()):
-            self._answer(request.envelope, request.message, lambda r=request, x=result: self._reply(r, x))
+            self._answer(request.peer, request.message, lambda r=request, x=result: self._reply(r, x))
 
     def _reply(self, request: Request, result: Result) -> Message:
         if isinstance(result, Exception):
@@ -221,34 +248,40 @@ class PolicyServer:
             **({"image_decode": request.image_decode} if request.message.packed else {}),
             "server": 1000 * (perf_counter() - request.arrived),
         }
+        self._monitor.replied(request, result, stages)
         if result is None:
             return Message("reset", request.message.seq, request.session, timing=stages)
         return messages.actions(request.message, result, stages)
 
-    def _answer(self, envelope: list[bytes], request: Message | None, work: Callable[[], Message | None]) -> None:
+    def _answer(self, peer: Peer, request: Message | None, work: Callable[[], Message | None]) -> None:
         """Send what `work` returns, or the error it raises: whatever came or failed, the server goes on."""
         seq, session = (request.seq, request.session) if request else (0, "")
         try:
             reply = work()
-            frames = encode(reply) if reply is not None else None
+            frames = peer.encode(reply) if reply is not None else None
             self._served += request is not None
         except WireError as error:
-            log.info("refused a message: %s: %s", error.type, error)
-            frames = encode(messages.failure(error.type, str(error), error.hint, error.seq or seq, session))
+            self.tally.counted(error.type)
+            log.info("refused a message: %s: %s", error.type, error, extra={"type": error.type})
+            frames = peer.encode(messages.failure(error.type, str(error), error.hint, error.seq or seq, session))
         except InputError as error:
-            frames = encode(messages.failure("input", str(error), "", seq, session))
+            self.tally.counted("input")
+            frames = peer.encode(messages.failure("input", str(error), "", seq, session))
         except Exception as error:
             self._failed += 1
-            log.exception("failed to answer request %d of session %a", seq, session)
+            self.tally.counted("internal")
+            where = {"session": session, "seq": seq}
+            log.exception("failed to answer request %d of session %a", seq, session, extra=where)
             text = f"{type(error).__name__}: {error}"
-            frames = encode(messages.failure("internal", text, "the server's log has the traceback", seq, session))
-        if frames is not None and not send(self._router, [*envelope, b"", *frames]):
-            log.info("client %a has left or does not read its answers", envelope[0])
+            frames = peer.encode(messages.failure("internal", text, "the server's log has the traceback", seq, session))
+        if frames is not None and not peer.send(frames):
+            log.info("client %a has left or does not read its answers", peer.client)
 
     def _refuse(self, request: Request, error_type: str, text: str, hint: str = "") -> None:
         message = request.message
+        self.tally.counted(error_type)
         reply = messages.failure(error_type, text, hint, message.seq, message.session)
-        self._answer(request.envelope, None, lambda: reply)
+        self._answer(request.peer, None, lambda: reply)
 
     def _refuse_waiting(self) -> None:
         for request in self._scheduler.withdraw():

@@ -7,7 +7,7 @@ server sends back every frame before the delimiter unchanged, so REQ with `ZMQ_R
 **Header.** UTF-8 JSON, one object with exactly these keys:
 
     version      int     2. Compared before anything else is read; another number is refused with error type `version`.
-    kind         str     hello | infer | reset | health | error
+    kind         str     hello | infer | reset | health | metrics | error
     session      str     one robot, one episode; at most 256 characters; "" where it has no meaning
     seq          int     from 1, echoed by the reply. A client makes it greater in every message, to tell late replies
                          from the one it waits for. 0 only in an error reply to a message whose own could not be read
@@ -47,14 +47,21 @@ policy sees.
             reply  {"status": "ready" | "stopping", "busy_ms": number or null, "pending": int, "sessions": int,
                     "served": int, "failed": int}; busy_ms: how long the policy has been running; sessions: those it may
                     remember something of
+    metrics asks   {}
+            reply  {"uptime": seconds, "rate": answers per second lately, "outcomes": {"answered", "reset" or an error
+                    type: int}, "late": answers that left after their deadline, "busy_ms": number or null,
+                    "queue_age_ms": of the request that has waited longest, or null, "pending": int, "sessions": int,
+                    "stages": {stage: {"n", "p50", "p90", "p99"} in milliseconds}, "robots": [[session, answers, seconds
+                    since the last]], "resident_bytes": int or null, "gpu_bytes": null or {"allocated", "reserved",
+                    "peak"}, "watchers": [{"name", …}]}
     error   reply  {"type": text, "message": text, "hint": text}; type is one of
                     malformed (not this protocol), version, spec, input (an observation the policy cannot use),
                     superseded (a newer observation of the same session came), expired (deadline_ms passed),
                     overloaded (too many requests wait), stopping, internal (the policy failed).
 
-**Order.** `hello` and `health` are answered at once, also while the policy runs. One `infer` per client and session
-waits at a time: a newer one takes its place and the older is answered with `superseded`. Clients take turns, and a
-server may answer several sessions in one call of its policy.
+**Order.** `hello`, `health` and `metrics` are answered at once, also while the policy runs. One `infer` per client and
+session waits at a time: a newer one takes its place and the older is answered with `superseded`. Clients take turns,
+and a server may answer several sessions in one call of its policy.
 
 **Sessions.** What a policy remembers of a session belongs to the connection that showed it. It is forgotten before
 another connection uses the same name, when the session is reset, and when nobody has used it for a while.
@@ -65,7 +72,7 @@ their number, so an address that strangers can reach without keys is open to exh
 
 **Timing** of replies to `infer`, beside the policy's own stages, and to `reset`: `wire_decode` (arrival to the end of
 decoding), `queue` (from there to the policy's start), `image_decode` if images were packed, and `server` (arrival to
-the reply's header). Replies to `hello` and `health` have `server` alone, errors nothing. `RemotePolicy` adds
+the reply's header). Replies to `hello`, `health` and `metrics` have `server` alone, errors nothing. `RemotePolicy` adds
 `round_trip` to a chunk.
 """
 
@@ -77,11 +84,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from policy_server.arrays import CODECS, RAW, Frame, Packed, array_bytes, check_descriptions, decode_arrays
+from policy_server.arrays import CODECS, RAW, Frame, Packed, array_bytes, check_descriptions, decode_arrays, dtype_name
 from policy_server.checks import MAX_NAME, WireError, is_integer, is_name, is_number, require, show
 
-VERSION = 2  # 2: committed actions, codecs, resize
-KINDS = ("hello", "infer", "reset", "health", "error")
+VERSION = 2  # 2: committed actions, codecs, resize, metrics
+KINDS = ("hello", "infer", "reset", "health", "metrics", "error")
 MAX_HEADER_BYTES = 64 * 1024
 
 HEADER = ("version", "kind", "session", "seq", "deadline_ms", "codec", "timing", "body", "arrays")
@@ -108,17 +115,17 @@ class Message:
     packed: Mapping[str, Packed] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require(self.kind in KINDS, f"kind must be one of {KINDS}, got {show(self.kind)}")
+        require(self.kind in KINDS, lambda: f"kind must be one of {KINDS}, got {show(self.kind)}")
         numbered = is_integer(self.seq) and (self.seq > 0 or self.kind == "error")
-        require(numbered, f"seq must be an integer from 1 to 2^63 - 1, or 0 in an error, got {show(self.seq)}")
-        require(is_name(self.session), f"session must be text of at most {MAX_NAME}, got {show(self.session)}")
+        require(numbered, lambda: f"seq must be an integer from 1 to 2^63 - 1, or 0 in an error, got {show(self.seq)}")
+        require(is_name(self.session), lambda: f"session must be text of at most {MAX_NAME}, got {show(self.session)}")
         deadline = self.deadline_ms
         allowed = deadline is None or (is_number(deadline) and deadline > 0)
-        require(allowed, f"deadline_ms must be null or positive, got {show(deadline)}")
-        require(self.codec in CODECS, f"codec must be one of {CODECS}, got {show(self.codec)}")
+        require(allowed, lambda: f"deadline_ms must be null or positive, got {show(deadline)}")
+        require(self.codec in CODECS, lambda: f"codec must be one of {CODECS}, got {show(self.codec)}")
         milliseconds = isinstance(self.timing, Mapping) and all(map(is_number, self.timing.values()))
-        require(milliseconds, f"timing must map stages to finite numbers, got {show(self.timing)}")
-        require(isinstance(self.body, Mapping), f"body must be an object, got {show(self.body)}")
+        require(milliseconds, lambda: f"timing must map stages to finite numbers, got {show(self.timing)}")
+        require(isinstance(self.body, Mapping), lambda: f"body must be an object, got {show(self.body)}")
 
 
 def encode(message: Message) -> list[Frame]:
@@ -127,7 +134,7 @@ def encode(message: Message) -> list[Frame]:
     Raises:
         WireError: on a dtype outside the closed list or a message over the limits.
     """
-    described = [[name, array.dtype.name, list(array.shape)] for name, array in message.arrays.items()]
+    described = [[name, dtype_name(array), list(array.shape)] for name, array in message.arrays.items()]
     described += [[name, "uint8", list(packed.shape)] for name, packed in message.packed.items()]
     values = (
         VERSION,
@@ -140,8 +147,11 @@ def encode(message: Message) -> list[Frame]:
         dict(message.body),
         described,
     )
-    header = json.dumps(dict(zip(HEADER, values, strict=True)), separators=(",", ":"), allow_nan=False).encode()
-    require(len(header) <= MAX_HEADER_BYTES, f"the header has {len(header)} bytes, at most {MAX_HEADER_BYTES} allowed")
+    header = _ENCODER.encode(dict(zip(HEADER, values, strict=True))).encode()
+    require(
+        len(header) <= MAX_HEADER_BYTES,
+        lambda: f"the header has {len(header)} bytes, at most {MAX_HEADER_BYTES} allowed",
+    )
     check_descriptions(described)
     raw = (array_bytes(array) for array in message.arrays.values())
     return [header, *raw, *(packed.frame for packed in message.packed.values())]
@@ -156,8 +166,8 @@ def decode(frames: Sequence[Frame]) -> Message:
     header = _parse_header(frames)
     try:
         _check_version(header)
-        got = sorted(header)
-        require(got == sorted(HEADER), f"the header needs exactly the keys {list(HEADER)}, got {show(got)}")
+        complete = header.keys() == _KEYS
+        require(complete, lambda: f"the header needs exactly the keys {list(HEADER)}, got {show(sorted(header))}")
         plain = {key: header[key] for key in HEADER if key not in ("version", "arrays")}
         arrays, packed = decode_arrays(header["arrays"], frames[1:], header["codec"])
         return Message(**plain, arrays=arrays, packed=packed)
@@ -169,12 +179,12 @@ def decode(frames: Sequence[Frame]) -> Message:
 def _parse_header(frames: Sequence[Frame]) -> dict[str, Any]:
     require(len(frames) > 0, "the message has no header frame")
     size = len(frames[0])
-    require(size <= MAX_HEADER_BYTES, f"the header has {size} bytes, at most {MAX_HEADER_BYTES} are allowed")
+    require(size <= MAX_HEADER_BYTES, lambda: f"the header has {size} bytes, at most {MAX_HEADER_BYTES} are allowed")
     try:
-        header = json.loads(str(frames[0], "utf-8"), parse_float=_finite, parse_constant=_finite)
+        header = _DECODER.decode(str(frames[0], "utf-8"))
     except (ValueError, RecursionError) as error:
         raise WireError(f"the header is not UTF-8 JSON: {show(str(error))}") from None
-    require(isinstance(header, dict), f"the header must be a JSON object, got {show(header)}")
+    require(isinstance(header, dict), lambda: f"the header must be a JSON object, got {show(header)}")
     return header
 
 
@@ -193,3 +203,8 @@ def _check_version(header: Mapping[str, Any]) -> None:
             type="version",
             hint="install the same cadence-vla version on the robot and on the server",
         )
+
+
+_KEYS = frozenset(HEADER)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # made once: the functions of json make one a call
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)

@@ -105,6 +105,15 @@ LAYERS = (
             "keys",
         )
     ),
+    *(
+        Layer(
+            f"policy_server.{recording}",
+            ours=("policy_server", "vla.api", "vla.chunking", "vla.resampling", "vla.training.lerobot_files", "envs"),
+            never=frozenset({"torch", "transformers", "mujoco"}),
+            preload=("gymnasium",),
+        )
+        for recording in ("recorder", "recordings", "replay")
+    ),
     Layer(
         "policy_server",
         ours=("policy_server", "vla.api", "vla.chunking", "vla.resampling"),

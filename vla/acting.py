@@ -3,14 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
-from vla.decoding import autoregressive
+from vla.accelerate.stages import Act
 from vla.models.family import ActionModel
 from vla.models.heads.diffusion import timesteps_for
 from vla.recipe import Recipe
-
-Act = Callable[[Any, Tensor], Tensor]
 
 
 def head_of(model: ActionModel, recipe: Recipe) -> Act:
@@ -22,9 +18,18 @@ def head_of(model: ActionModel, recipe: Recipe) -> Act:
     return _HEADS[model.HEAD](model, recipe)
 
 
+def check_steps(model: ActionModel, recipe: Recipe) -> None:
+    """Refuse denoising steps that do not divide a diffusion head's schedule.
+
+    Raises:
+        InputError: listing those that do.
+    """
+    if model.HEAD == "diffusion":
+        timesteps_for(recipe.denoising_steps, model.config.train_steps)
+
+
 def _denoising(model: Any, recipe: Recipe) -> Act:
     steps, guidance = recipe.denoising_steps, recipe.guidance_scale
-    timesteps_for(steps, model.config.train_steps)  # refuses steps that do not divide
     return lambda cognition, noise: model.head.sample(cognition, noise, steps, guidance)
 
 
@@ -33,7 +38,8 @@ def _flowing(model: Any, recipe: Recipe) -> Act:
 
 
 def _decoding(model: Any, recipe: Recipe) -> Act:
-    return lambda prefilled, noise: model.actions(autoregressive.decode(model, prefilled))
+    decoding: Any = recipe.plugs["decoding"][0]
+    return lambda prefilled, noise: model.actions(decoding.decode(model, prefilled))
 
 
 _HEADS: dict[str, Callable[[Any, Recipe], Act]] = {

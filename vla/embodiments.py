@@ -23,6 +23,7 @@ class Embodiment:
     Attributes:
         camera: in the size that its images are recorded in.
         period: [s] between actions.
+        robot: its name.
         rotation: how numbers 3 to 5 of the dataset's actions say a rotation, as in `Processing`.
 
     Raises:
@@ -31,6 +32,7 @@ class Embodiment:
 
     camera: Camera
     period: float
+    robot: str = ""
     rotation: str = EULER
 
     def __post_init__(self) -> None:
@@ -38,8 +40,8 @@ class Embodiment:
             raise InputError(f"rotation must be {VECTOR!r} or {EULER!r}, got {self.rotation!r}")
 
 
-BRIDGE = Embodiment(Camera("3rd_view_camera", 480, 640), 0.2)
-FRACTAL = Embodiment(Camera("overhead_camera", 512, 640), 1 / 3)
+BRIDGE = Embodiment(Camera("3rd_view_camera", 480, 640), 0.2, "widowx")
+FRACTAL = Embodiment(Camera("overhead_camera", 512, 640), 1 / 3, "google_robot")
 BY_DATASET = {
     "bridge": BRIDGE,
     "bridge_orig": BRIDGE,

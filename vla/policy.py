@@ -1,7 +1,8 @@
 """VlaPolicy: a model, its processing and a recipe as an in-process Policy."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vla import presets
 from vla import recipe as recipes
-from vla.acting import head_of
+from vla.accelerate.stages import Stages, Weights
+from vla.accelerate.techniques import check_fit
+from vla.acting import check_steps
 from vla.api import ActionChunk, InputError, Observation, PolicySpec
 from vla.checkpoints import native
 from vla.checkpoints.checkpoint import Checkpoint, Choices, layout_of
 from vla.checkpoints.memory import require_room
 from vla.checkpoints.weights import dtype_of
-from vla.inpainting import inpainting_of, known_rows, repeat_frozen
+from vla.inpainting import known_rows, repeat_frozen
 from vla.models.family import ActionModel
 from vla.recipe import Recipe
 from vla.timing import Spans, StageTimer
@@ -57,14 +60,16 @@ class VlaPolicy:
         dtype: torch.dtype,
         spans: Callable[[], Spans] | None = None,
     ) -> None:
-        self._act = head_of(checkpoint.model, recipe)
-        self._inpaint = inpainting_of(checkpoint.model, recipe)
-        self.model = _placed(checkpoint.model, device, dtype)
+        check_steps(checkpoint.model, recipe)
+        check_fit(recipe.name, recipe.plugs, checkpoint.model)
+        self.model = _placed(_reweighted(checkpoint.model, recipe), device, dtype)
         self.processing = checkpoint.processing
         self.recipe = recipe
         self.device, self.dtype = device, dtype
         self.spans: Callable[[], Spans] = spans or (lambda: StageTimer(device))
         self._tokenizer = checkpoint.tokenizer
+        (execution,) = recipe.plugs["execution"]
+        self.stages: Stages = _built(execution, self.model, recipe)
         self.spec = PolicySpec(
             cameras=self.processing.cameras,
             state=self.processing.state,
@@ -74,7 +79,7 @@ class VlaPolicy:
             model=name,
             recipe=recipe.name,
             checkpoint=weights_hash,
-            inpaints=self._inpaint is not None,
+            inpaints=self.stages.inpaint is not None,
             resize=self.processing.resize_of_sender,
         )
 
@@ -101,9 +106,9 @@ class VlaPolicy:
         span = self.spans()
         with span("total"):
             with span("encode"):
-                visual = self.model.encode(self._images(observations))
+                visual = self.stages.encode(self._images(observations))
             with span("prefill"):
-                prefilled = self.model.prefill(visual, self._prompts(observations), self._states(observations))
+                prefilled = self.stages.prefill(visual, self._prompts(observations), self._states(observations))
             with span("head"):
                 actions = self._actions(prefilled, observations)  # (batch, horizon, A) normalised
                 physical = self.processing.physical_actions(actions.cpu().numpy())  # (batch, horizon, A)
@@ -113,11 +118,32 @@ class VlaPolicy:
     def reset(self, session: str) -> None:
         """Nothing is remembered between calls, so there is nothing to forget."""
 
+    @contextmanager
+    def plainly(self) -> Iterator[None]:
+        """Run the stages as ordinary PyTorch operations for a while: for counting what compiling or replaying hides."""
+        before = self.stages
+        self.stages = before.plain or before
+        try:
+            yield
+        finally:
+            self.stages = before
+
+    def with_recipe(self, recipe: Recipe) -> "VlaPolicy":
+        """The same model under another recipe: the weights are shared, not copied.
+
+        Raises:
+            InputError: if the recipe does not fit the model, or one of the two changes weights.
+        """
+        if recipe.plugs["weights"] or self.recipe.plugs["weights"]:
+            raise InputError(f"{self.recipe.name} and {recipe.name} have other weights: load a policy for each of them")
+        loaded = Checkpoint(self.model, self.processing, self._tokenizer, {})
+        return VlaPolicy(loaded, recipe, self.spec.model, self.spec.checkpoint, self.device, self.dtype)
+
     def _actions(self, prefilled: Any, observations: Sequence[Observation]) -> Tensor:
         noise = torch.cat([self._noise(seen.session, seen.step) for seen in observations])  # (batch, horizon, A)
-        if self._inpaint is None or all(seen.committed is None for seen in observations):
-            return self._act(prefilled, noise)
-        return self._inpaint(prefilled, noise, *known_rows(observations, self.processing, noise))
+        if self.stages.inpaint is None or all(seen.committed is None for seen in observations):
+            return self.stages.act(prefilled, noise)
+        return self.stages.inpaint(prefilled, noise, *known_rows(observations, self.processing, noise))
 
     def _images(self, observations: Sequence[Observation]) -> Tensor:
         images = torch.cat([self.processing.images(seen) for seen in observations])
@@ -132,7 +158,7 @@ class VlaPolicy:
     def _states(self, observations: Sequence[Observation]) -> Tensor | None:
         states = [self.processing.state_numbers(seen) for seen in observations]
         given = [state for state in states if state is not None]
-        return torch.cat(given).to(self.device, self.dtype) if given else None  # (batch, S)
+        return torch.cat(given).to(self.device) if given else None  # (batch, S) float32: the model casts it
 
     def _noise(self, session: str, step: int) -> Tensor:
         """(1, *noise_shape) standard normal, drawn on the CPU: the same on every device for one session and step."""
@@ -154,6 +180,7 @@ def load_policy(
     dtype: str = "float32",
     init: str = TRAINED,
     dataset: str | None = None,
+    robot: str | None = None,
 ) -> VlaPolicy:
     """Build a policy from names, as the commands do.
 
@@ -165,7 +192,9 @@ def load_policy(
         device: `cpu` or `cuda`.
         dtype: a key of `DTYPES`.
         init: `trained`, or `random` for the same shapes with random weights.
-        dataset: which statistics of a published checkpoint un-normalise actions; None if it has one only.
+        dataset: which statistics of a published checkpoint un-normalise actions, or which robot of a checkpoint of
+            our own is in use; None if there is one only, or `robot` decides.
+        robot: name of the robot in use, which chooses where there are several; else it says nothing.
 
     Raises:
         InputError: on a name that does not exist, a checkpoint that is missing or damaged, a device that is not
@@ -180,9 +209,9 @@ def load_policy(
     if directory is None:
         loaded = presets.build(model, place, DTYPES[dtype])
     elif init == RANDOM:
-        loaded = _untrained(directory)
+        loaded = _untrained(directory, dataset or robot)
     else:
-        loaded, digest = _read(directory, Choices(dataset), place, DTYPES[dtype])
+        loaded, digest = _read(directory, Choices(dataset, robot), place, DTYPES[dtype])
     name = model if checkpoint is None else Path(checkpoint).resolve().name
     return VlaPolicy(loaded, chosen, name, digest, place, DTYPES[dtype])
 
@@ -200,12 +229,26 @@ def _read(directory: Path, choices: Choices, device: torch.device, dtype: torch.
     return loaded, layout.weights_hash(directory, choices)
 
 
-def _untrained(directory: Path) -> Checkpoint:
+def _untrained(directory: Path, robot: str | None) -> Checkpoint:
     """A checkpoint of our own with random weights."""
     if layout_of(directory) is not native.LAYOUT:
         presets_there = ", ".join(presets.names())
         raise InputError(f"init=random is for checkpoints of our own and presets ({presets_there}), not {directory}")
-    return native.load(directory, weights=False)
+    return native.load(directory, weights=False, robot=robot)
+
+
+def _reweighted(model: ActionModel, recipe: Recipe) -> ActionModel:
+    """The model after what changes its weights, in the recipe's order."""
+    for technique in recipe.plugs["weights"]:
+        assert isinstance(technique, Weights)
+        model = technique.apply(model)
+    return model
+
+
+@torch.no_grad()
+def _built(execution: Any, model: ActionModel, recipe: Recipe) -> Stages:
+    """The stages; what is computed from the weights alone is computed here."""
+    return execution.stages(model, recipe)
 
 
 def _placed(model: ActionModel, device: torch.device, dtype: torch.dtype) -> ActionModel:

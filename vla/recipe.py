@@ -3,13 +3,16 @@
 import importlib.util
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vla.accelerate.techniques import SLOTS, Plugs, plugs_of
 from vla.api import InputError
+
+_NUMBERS = ("denoising_steps", "guidance_scale")
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Recipe:
         name: of the file.
         denoising_steps: of DDIM in the diffusion head.
         guidance_scale: of classifier-free guidance; 1 follows the condition as it is, at half the head's cost.
+        plugs: slot -> the techniques that fill it.
 
     Raises:
         InputError: on a value outside its range.
@@ -28,6 +32,7 @@ class Recipe:
     name: str
     denoising_steps: int
     guidance_scale: float
+    plugs: Plugs = field(default_factory=lambda: plugs_of("none", {}))
 
     def __post_init__(self) -> None:
         steps, scale = self.denoising_steps, self.guidance_scale
@@ -64,7 +69,10 @@ def find(recipe: str | Mapping[str, Any]) -> Recipe:
 
 
 def _build(name: str, values: Any) -> Recipe:
-    known = {field.name for field in fields(Recipe)} - {"name"}
-    if not isinstance(values, Mapping) or set(values) != known:
-        raise InputError(f"recipe {name} must have the keys {sorted(known)}, it has {values!r}")
-    return Recipe(name=name, **values)
+    if not isinstance(values, Mapping) or not set(_NUMBERS) <= set(values) <= {*_NUMBERS, *SLOTS}:
+        raise InputError(
+            f"recipe {name} must have the keys {list(_NUMBERS)} and may fill the slots {', '.join(SLOTS)}; "
+            f"it has {values!r}"
+        )
+    slots = {slot: value for slot, value in values.items() if slot in SLOTS}
+    return Recipe(name, values["denoising_steps"], values["guidance_scale"], plugs_of(name, slots))

@@ -1,5 +1,6 @@
 """Words to ids for small models: a byte-level BPE, so no word is unknown, learned from the suite's instructions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
@@ -26,8 +27,12 @@ _PATTERNS = (
 )  # fmt: skip
 
 
-def build_tokenizer() -> tokenizers.Tokenizer:
-    """The tokenizer of the small models, the same at every call."""
+def build_tokenizer(sentences: Sequence[str] = ()) -> tokenizers.Tokenizer:
+    """The tokenizer of the small models, the same for the same sentences.
+
+    Args:
+        sentences: further texts whose words it shall know.
+    """
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -37,14 +42,14 @@ def build_tokenizer() -> tokenizers.Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    sentences = [
+    usual = [
         PROMPT.format(instruction=pattern.format(first, second))
         for pattern in _PATTERNS
         for first in _OBJECTS
         for second in _OBJECTS
         if first != second
     ]
-    tokenizer.train_from_iterator(sentences, trainer)
+    tokenizer.train_from_iterator([*usual, *sentences], trainer)
     return _taking_words_literally(tokenizer)
 
 

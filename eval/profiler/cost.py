@@ -1,18 +1,38 @@
-"""What an answer costs whatever the clock says: operations, parameters, bytes and peak memory."""
+"""What an answer costs whatever the clock says: operations, parameters, and bytes that are read."""
 
-import resource
-import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 from eval.profiler.latency import STAGES, watching
 from vla.api import Observation
 from vla.policy import VlaPolicy
+
+_LOOK_UP = torch.ops.aten.embedding.default  # reads some rows of its table
+_FUSED_ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # not among those PyTorch counts
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one answer.
+
+    Attributes:
+        flops: stage -> floating-point operations.
+        flops_by_dtype: the same operations by what they are done in.
+        read_bytes: of weights that take part; each counts once, however often it is read.
+    """
+
+    flops: Mapping[str, int]
+    flops_by_dtype: Mapping[torch.dtype, int]
+    read_bytes: int
 
 
 class FlopSpans:
@@ -28,20 +48,71 @@ class FlopSpans:
         if stage not in STAGES:
             yield
             return
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping={_FUSED_ON_CPU: _attention_flops}) as counter:
             yield
         self.flops[stage] = counter.get_total_flops()
 
 
-def count_flops(policy: VlaPolicy, observation: Observation) -> dict[str, int]:
-    """Stage -> floating-point operations of one answer.
+class Watch(TorchDispatchMode):
+    """Notes what operations are done in, and which memory that was there before they read.
 
-    Attention is spelled out while counting: the counter does not know the processor's fused kernel.
+    That memory is the weights, wherever a recipe keeps them, and little else.
+
+    Attributes:
+        flops: dtype -> floating-point operations.
+        extents: first address -> bytes, of tensors that were read; they may overlap.
+        rows: bytes of rows that were looked up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops: Counter[torch.dtype] = Counter()
+        self.extents: dict[int, int] = {}
+        self.rows = 0
+        self._made: set[int] = set()
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes that were read at least once."""
+        return self.rows + covered(self.extents.items())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket is _FUSED_ON_CPU:
+            self.flops[args[0].dtype] += _attention_flops(*(tensor.shape for tensor in args[:3]))
+        elif func.overloadpacket in flop_registry:
+            formula = flop_registry[func.overloadpacket]
+            self.flops[_tensors(result)[0].dtype] += formula(*args, **(kwargs or {}), out_val=result)
+        given = _tensors((args, kwargs))
+        before = [tensor for tensor in given if _memory(tensor) not in self._made]
+        self._made.update({_memory(tensor) for tensor in _tensors(result)} - {_memory(tensor) for tensor in before})
+        if func is _LOOK_UP and before:
+            self.rows += result.nbytes
+        elif not func.is_view:
+            for tensor in before:
+                size = tensor.numel() * tensor.element_size()
+                self.extents[tensor.data_ptr()] = max(size, self.extents.get(tensor.data_ptr(), 0))
+        return result
+
+
+def covered(extents: Iterable[tuple[int, int]]) -> int:
+    """Bytes in the union of (first address, bytes)."""
+    total, end = 0, 0
+    for start, size in sorted(extents):
+        total += max(0, start + size - max(start, end))
+        end = max(end, start + size)
+    return total
+
+
+def count(policy: VlaPolicy, observation: Observation) -> Cost:
+    """Answer once, counting.
+
+    The stages run as ordinary operations meanwhile: the counter does not see into compiled ones.
     """
     spans = FlopSpans()
-    with watching(policy, lambda: spans), sdpa_kernel(SDPBackend.MATH):
+    with policy.plainly(), watching(policy, lambda: spans), Watch() as watch:
         policy.infer(observation)
-    return spans.flops
+    return Cost(spans.flops, dict(watch.flops), watch.read_bytes)
 
 
 def count_parameters(model: torch.nn.Module) -> int:
@@ -54,41 +125,15 @@ def weight_bytes(model: torch.nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
-def memory_in_use(device: torch.device) -> int:
-    """Bytes now: allocated on a GPU, else resident in this process."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    return _status("VmRSS") or _lifetime_peak()
+def _attention_flops(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    """Of shapes (batch, heads, tokens, dim)."""
+    return sdpa_flop_count(query, key, value)
 
 
-def forget_peak_memory(device: torch.device) -> None:
-    """Start `peak_memory` anew; without Linux the processor's is the peak since the process began."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to VmRSS (proc(5))
-    except OSError:
-        return
+def _tensors(tree: object) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def peak_memory(device: torch.device) -> int:
-    """The most bytes in use since `forget_peak_memory`."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return _status("VmHWM") or _lifetime_peak()
-
-
-def _status(name: str) -> int | None:
-    """A size [bytes] from the kernel's account of this process, or None where it keeps none."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")]
-    return sizes[0] if sizes else None
-
-
-def _lifetime_peak() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def _memory(tensor: Tensor) -> int:
+    """What tells one allocation from another."""
+    return tensor.untyped_storage().data_ptr()

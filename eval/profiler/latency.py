@@ -1,14 +1,17 @@
 """How long answers take: recipes in turns, stages and end to end measured apart."""
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import bootstrap
+from torch import Tensor
 
+from eval.profiler.ceilings import timed
+from eval.statistics import percentile
 from vla.api import Observation, PolicySpec
 from vla.policy import VlaPolicy
 from vla.timing import Spans, StageTimer, Untimed
@@ -16,6 +19,9 @@ from vla.timing import Spans, StageTimer, Untimed
 STAGES = ("encode", "prefill", "head")
 TOTAL = "total"
 PERCENTILES = (50, 90, 99)
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+_YARDSTICK_SIDE = 512
 
 
 @dataclass
@@ -31,14 +37,31 @@ class Samples:
     total: list[float] = field(default_factory=list)
 
     def percentiles(self) -> dict[str, dict[str, float]]:
-        """Stage, or `total` -> {p50, p90, p99} [ms]."""
+        """Stage, or `total` -> {p50, p90, p99} [ms], each a measured value."""
         everything = {**self.stages, TOTAL: self.total}
-        return {stage: {f"p{q}": float(np.percentile(ms, q)) for q in PERCENTILES} for stage, ms in everything.items()}
+        return {stage: {f"p{q}": percentile(ms, q) for q in PERCENTILES} for stage, ms in everything.items()}
 
     @property
     def covered(self) -> float:
         """Share of the median total that the median stages add up to."""
-        return float(sum(np.median(ms) for ms in self.stages.values()) / np.median(self.total))
+        return sum(percentile(ms, 50) for ms in self.stages.values()) / percentile(self.total, 50)
+
+
+class Yardstick:
+    """The same small product again and again: its time changes only with the clock and with who else is computing.
+
+    Attributes:
+        milliseconds: one value for each use.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._device = device
+        self._matrix: Tensor = torch.randn(_YARDSTICK_SIDE, _YARDSTICK_SIDE, generator=generator).to(device)
+        self.milliseconds: list[float] = []
+
+    def __call__(self) -> None:
+        self.milliseconds.append(1e3 * timed(self._device, lambda: self._matrix @ self._matrix))
 
 
 def measure(
@@ -47,7 +70,8 @@ def measure(
     *,
     warm_up: int,
     repeats: int,
-    on_round: Callable[[], None] = lambda: None,
+    yardstick: Callable[[], None],
+    on_round: Callable[[Sequence[Samples]], None] = lambda samples: None,
 ) -> list[Samples]:
     """Time every policy on one observation, in turns (A B, B A, A B, …), so that a slow minute hits all alike.
 
@@ -56,7 +80,8 @@ def measure(
         observation: fits all of them.
         warm_up: answers of each before measuring.
         repeats: answers of each with stage timers, and as many without.
-        on_round: called after each round over all policies.
+        yardstick: called before each round.
+        on_round: called after each round over all policies, with what was measured so far.
     """
     samples = [Samples() for _ in policies]
     for policy in policies:
@@ -64,12 +89,14 @@ def measure(
             policy.infer(observation)
     for repeat in range(repeats):
         turn = list(zip(policies, samples, strict=True))
-        for policy, taken in turn if repeat % 2 == 0 else turn[::-1]:
-            timing = staged(policy, observation)
-            for stage in STAGES:
-                taken.stages[stage].append(timing[stage])
-            taken.total.append(end_to_end(policy, observation))
-        on_round()
+        with _no_collection():
+            yardstick()
+            for policy, taken in turn if repeat % 2 == 0 else turn[::-1]:
+                timing = staged(policy, observation)
+                for stage in STAGES:
+                    taken.stages[stage].append(timing[stage])
+                taken.total.append(end_to_end(policy, observation))
+        on_round(samples)
     return samples
 
 
@@ -82,9 +109,7 @@ def staged(policy: VlaPolicy, observation: Observation) -> Mapping[str, float]:
 def end_to_end(policy: VlaPolicy, observation: Observation) -> float:
     """Milliseconds of one answer without stage timers, which on a GPU make the device wait between stages."""
     with watching(policy, Untimed):
-        start = perf_counter()
-        policy.infer(observation)  # ends with actions in host memory: nothing is left to wait for
-        return 1e3 * (perf_counter() - start)
+        return 1e3 * timed(policy.device, lambda: policy.infer(observation))
 
 
 @contextmanager
@@ -98,11 +123,30 @@ def watching(policy: VlaPolicy, spans: Callable[[], Spans]) -> Iterator[None]:
         policy.spans = before
 
 
-def speedup(baseline: Sequence[float], compared: Sequence[float]) -> dict[str, Any]:
-    """How many times faster than the baseline, round by round: the median, and what 80 % of rounds lie between."""
-    ratios = np.array(baseline) / np.array(compared)
-    low, median, high = np.percentile(ratios, (10, 50, 90))
-    return {"speedup": float(median), "speedup_range": [float(low), float(high)]}
+def speedup(baseline: Sequence[float], compared: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """How many times faster than the baseline: ratio of the medians, and its 95 % interval.
+
+    The interval is the percentile bootstrap over rounds; the two values of one round stay together.
+    """
+
+    def ratio(slower: np.ndarray, faster: np.ndarray, axis: int = -1) -> np.ndarray:
+        return _median(slower, axis) / _median(faster, axis)
+
+    pairs = (np.asarray(baseline, np.float64), np.asarray(compared, np.float64))
+    middle = float(ratio(*pairs))
+    if len(baseline) < 2:
+        return middle, (middle, middle)
+    found = bootstrap(
+        pairs,
+        ratio,
+        paired=True,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return middle, (float(found.low), float(found.high))
 
 
 def random_observation(spec: PolicySpec, instruction: str) -> Observation:
@@ -113,6 +157,17 @@ def random_observation(spec: PolicySpec, instruction: str) -> Observation:
     return Observation(images, instruction, state, session="profile")
 
 
-def device_name(device: torch.device, processor: str) -> str:
-    """What the model runs on, by its product name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python's collector of cyclic garbage waits, as in `timeit`."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _median(values: np.ndarray, axis: int) -> np.ndarray:
+    return np.percentile(values, 50, method="inverted_cdf", axis=axis)

@@ -50,10 +50,16 @@ DEFAULTS: dict[str, Any] = {
     "out": "runs",
     "video": True,
     "timeout": 10.0,
+    "codec": "raw",
+    "quality": 95,
+    "resize": False,
+    "keys": None,
+    "server_key": None,
     "endpoint": None,
     "model": "tiny",
     "accel": "none",
     "checkpoint": None,
+    "dataset": None,
     "init": "trained",
     "device": "cpu",
     "dtype": "float32",
@@ -146,6 +152,11 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(
         ("out=/dev/null/run", ("/dev/null/run",)),
         ("timeout=0", ("timeout", "0")),
         ("timeout=inf", ("timeout", "inf")),
+        ("codec=gif", ("gif", "raw", "png", "jpeg")),
+        ("codec=png", ("policy=served", "hold")),
+        ("quality=0", ("quality", "100")),
+        ("resize=1", ("resize", "true")),
+        ("keys=arm.key_secret", ("server_key",)),
         ("accel=[a,b]", ("accel",)),
         ("tasks=null", ("tasks", "None")),
         ("tasks=5", ("tasks", "5")),
@@ -244,3 +255,19 @@ def test_a_name_that_covers_no_task_is_refused(names: list[str]) -> None:
 def test_policies_without_a_model_answer_one_action_at_a_time(policy: str, rows: int) -> None:
     assert settings(policy=policy).rows == rows
     assert settings(policy=policy).identity()["execute"] == rows
+
+
+@pytest.mark.parametrize(
+    ("keys", "images"),
+    [
+        ({}, "raw"),
+        ({"codec": "png", "resize": True}, "png, resized by the client"),
+        ({"codec": "jpeg", "quality": 80, "policy": "remote"}, "jpeg, quality 80"),
+        ({"policy": "local"}, ""),
+    ],
+)
+def test_how_images_reached_the_policy_is_part_of_what_a_run_is(keys: dict[str, Any], images: str) -> None:
+    chosen = settings(**keys)
+    assert chosen.images == images
+    assert chosen.identity().get("images", "") == images
+    assert chosen.connection()["codec"].name == keys.get("codec", "raw")

@@ -1,4 +1,4 @@
-"""Laws of the profiler: what it counts can be computed by hand, and what it writes follows the format."""
+"""Laws of the profiler: recipes are measured alike, what it writes follows the format, and bad input is refused."""
 
 import json
 import sys
@@ -9,22 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
-from eval.profiler import ceilings, cost, latency
+from eval.profiler import ceilings, cost, latency, memory
 from eval.profiler.__main__ import main
-from eval.profiler.profile import profile
-from eval.profiler.report import tables
-from eval.profiler.settings import Settings
-from tests.vla.small import observation, save_small, small_config
-from vla.api import InputError
+from eval.profiler.ceilings import Effort
+from eval.profiler.profile import prepare
+from tests.eval.profiles import LITTLE, settings
+from tests.vla.small import observation, save_small
+from vla import recipe as recipes
+from vla.api import Observation
 from vla.policy import VlaPolicy, load_policy
 
-TINY_WORK = ceilings.Sizes(side=32, rows=64, columns=64)
 CPU = torch.device("cpu")
 ROW_KEYS = {
-    "model", "checkpoint", "device", "dtype", "recipe", "stages_ms", "stages_of_total", "gflops", "stages_gflops",
-    "parameters", "weight_bytes", "peak_bytes", "floor_ms", "speedup", "speedup_range",
+    "model", "checkpoint", "device", "dtype", "recipe", "stages_ms", "stages_of_total", "first_answer_ms", "gflops",
+    "stages_gflops", "gflops_by_dtype", "parameters", "weight_bytes", "read_bytes", "peak_bytes", "floor_ms",
+    "speedup", "speedup_ci95", "difference",
+}  # fmt: skip
+META_KEYS = {
+    "version", "command", "machine", "packages", "git", "device", "threads", "instruction", "warm_up", "repeats",
+    "rounds", "yardstick_ms", "ceilings", "method", "cautions",
 }  # fmt: skip
 
 Run = Callable[..., int]
@@ -46,7 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, checkpoint: Path) -> Ru
 
     def command(*arguments: str) -> int:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("eval.profiler.ceilings.SIZES", {"cpu": TINY_WORK})
+        monkeypatch.setattr("eval.profiler.ceilings.EFFORT", {"cpu": LITTLE})
         monkeypatch.setattr(sys, "argv", ["cadence-profile", f"checkpoint={checkpoint}", "repeats=2", *arguments])
         with pytest.raises(SystemExit) as end:
             main()
@@ -56,57 +60,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, checkpoint: Path) -> Ru
     return command
 
 
-def settings(checkpoint: Path, **changes: Any) -> Settings:
-    values: dict[str, Any] = {
-        "model": "tiny", "accel": "none", "checkpoint": str(checkpoint), "init": "trained", "device": "cpu",
-        "dtype": "float32", "threads": None, "instruction": "put carrot on plate", "warm_up": 1, "repeats": 2,
-        "out": "out",
-    }  # fmt: skip
-    return Settings.read(values | changes)
-
-
-def transformer_flops(tokens: int, width: int, depth: int, mlp: int) -> int:
-    """Operations of pre-norm layers: four square projections, scores and mixture, an MLP of `mlp` weights."""
-    return depth * (2 * tokens * (4 * width**2 + mlp) + 4 * tokens**2 * width)
-
-
-def expected_flops(words: int) -> dict[str, int]:
-    """Every matrix product and convolution of one answer of the small model, ten steps without guidance."""
-    c = small_config()
-    patches = c.visual_tokens
-    patching = 2 * patches * 3 * c.patch_size**2 * c.vision_width
-    projector = 2 * patches * (c.vision_width * c.language_width + c.language_width**2)
-    vision = transformer_flops(1 + patches, c.vision_width, c.vision_depth, 8 * c.vision_width**2)
-    sequence = 1 + patches + 1 + words + 1
-    language = transformer_flops(
-        sequence, c.language_width, c.language_depth, 3 * c.language_width * c.language_mlp_width
-    )
-    state = 2 * c.state_dim * c.language_width
-    dit = transformer_flops(1 + c.horizon, c.head_width, c.head_depth, 8 * c.head_width**2)
-    embedding = 2 * (256 * c.head_width + c.head_width**2 + c.language_width * c.head_width)
-    ends = 2 * (2 * c.horizon + 1) * c.action_dim * c.head_width
-    return {
-        "encode": patching + vision + projector,
-        "prefill": language + state,
-        "head": 10 * (dit + embedding + ends),
-    }
-
-
-def test_operations_are_what_the_shapes_say(policy: VlaPolicy) -> None:
-    counted = cost.count_flops(policy, observation())
-    assert counted == expected_flops(words=19)
-
-
-def test_guidance_doubles_the_head_and_nothing_else(checkpoint: Path, policy: VlaPolicy) -> None:
-    plain = cost.count_flops(policy, observation())
-    guided = cost.count_flops(load_policy(checkpoint=checkpoint, recipe="none"), observation())
-    assert (guided["encode"], guided["prefill"]) == (plain["encode"], plain["prefill"])
-    assert 1.8 * plain["head"] < guided["head"] <= 2 * plain["head"]
-
-
 def test_watching_leaves_no_trace(policy: VlaPolicy) -> None:
     before, spans = policy.infer(observation()).actions, policy.spans
-    cost.count_flops(policy, observation())
+    cost.count(policy, observation())
     latency.staged(policy, observation())
     latency.end_to_end(policy, observation())
     assert policy.spans is spans
@@ -127,14 +83,36 @@ def test_every_policy_is_measured_as_often_and_in_turns(policy: VlaPolicy) -> No
             order.append(self.name)
             return policy.infer(seen)
 
-    samples = latency.measure([Noted("a"), Noted("b")], observation(), warm_up=1, repeats=2)  # type: ignore[list-item]
+    rounds: list[int] = []
+    samples = latency.measure(
+        [Noted("a"), Noted("b")],  # type: ignore[list-item]
+        observation(),
+        warm_up=1,
+        repeats=2,
+        yardstick=lambda: order.append("|"),
+        on_round=lambda so_far: rounds.append(len(so_far[0].total)),
+    )
     assert [set(taken.stages) for taken in samples] == [set(latency.STAGES)] * 2
     assert [len(values) for taken in samples for values in (*taken.stages.values(), taken.total)] == [2] * 8
-    assert "".join(order) == "ab" + "aabb" + "bbaa"
+    assert "".join(order) == "ab" + "|aabb" + "|bbaa"
+    assert rounds == [1, 2]
 
 
 def test_speedup_is_relative_to_the_same_round() -> None:
-    assert latency.speedup([2.0, 20.0, 6.0], [1.0, 10.0, 3.0]) == {"speedup": 2.0, "speedup_range": [2.0, 2.0]}
+    faster, (low, high) = latency.speedup([2.0, 20.0, 6.0], [1.0, 10.0, 3.0])
+    assert (faster, low, high) == (2, 2, 2)
+
+
+def test_the_interval_of_a_speedup_narrows_with_more_rounds() -> None:
+    def interval(rounds: int) -> tuple[float, float]:
+        random = np.random.default_rng(0)
+        faster, (low, high) = latency.speedup(list(random.normal(20, 1, rounds)), list(random.normal(10, 1, rounds)))
+        assert low <= faster <= high
+        return low, high
+
+    few, many = interval(10), interval(400)
+    assert many[1] - many[0] < few[1] - few[0]
+    assert many[0] < 2 < many[1]
 
 
 def test_the_floor_is_the_slower_of_reading_and_computing() -> None:
@@ -143,40 +121,48 @@ def test_the_floor_is_the_slower_of_reading_and_computing() -> None:
     assert device.floor_ms(1_000_000, {torch.float32: 3_000_000, torch.bfloat16: 8_000_000}) == pytest.approx(5)
 
 
+def test_the_better_of_two_measurements_is_the_ceiling() -> None:
+    before = ceilings.Ceilings(2e9, {torch.float32: 5e9}, bytes_read=7)
+    after = ceilings.Ceilings(3e9, {torch.float32: 4e9}, bytes_read=7)
+    assert before.best(after) == ceilings.Ceilings(3e9, {torch.float32: 5e9}, bytes_read=7)
+
+
+def test_ceilings_are_measured_in_every_dtype_with_as_many_bytes_as_asked_for_within_bounds() -> None:
+    effort = Effort(sides=(16, 32), least_bytes=2**14, most_bytes=2**18, seconds=0)
+    found = {size: ceilings.measure_ceilings(CPU, {torch.float32}, size, effort) for size in (1, 2**16, 2**30)}
+    assert [device.bytes_read for device in found.values()] == [2**14, 2**16, 2**18]
+    for device in found.values():
+        assert device.bytes_per_second > 0
+        assert device.flops_per_second[torch.float32] > 0
+
+
 def test_peak_memory_sees_what_is_freed_again() -> None:
-    cost.forget_peak_memory(CPU)
-    before = cost.memory_in_use(CPU)
+    memory.forget_peak_memory(CPU)
+    before = memory.memory_in_use(CPU)
     torch.ones(30_000_000)
-    assert cost.peak_memory(CPU) >= before + 100_000_000
+    assert memory.peak_memory(CPU) >= before + 100_000_000
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_profile_holds_everything_the_format_asks_for(checkpoint: Path, dtype: str) -> None:
-    content = profile(
-        settings(checkpoint, accel=["none", "unguided"], dtype=dtype), ["cadence-profile"], sizes=TINY_WORK
-    )
-    assert {"version", "command", "machine", "packages", "git", "threads", "device", "ceilings"} <= set(content["meta"])
+    content = prepare(settings(checkpoint, accel=["none", "unguided"], dtype=dtype), ["x"], LITTLE).measure()
+    assert set(content["meta"]) == META_KEYS
     assert [row["recipe"] for row in content["rows"]] == ["none", "unguided"]
     for row in content["rows"]:
         assert set(row) == ROW_KEYS
         assert set(row["stages_ms"]) == {"encode", "prefill", "head", "total"}
         assert all(0 < ms["p50"] <= ms["p90"] <= ms["p99"] for ms in row["stages_ms"].values())
         assert row["gflops"] == pytest.approx(sum(row["stages_gflops"].values()))
+        assert row["gflops"] == pytest.approx(sum(row["gflops_by_dtype"].values()))
         assert row["floor_ms"] > 0
         assert row["weight_bytes"] >= row["parameters"] * (4 if dtype == "float32" else 2)
-        assert row["speedup_range"][0] <= row["speedup"] <= row["speedup_range"][1]
-    assert content["rows"][0]["speedup"] == 1
+        assert row["peak_bytes"] > row["weight_bytes"]
+        assert row["speedup_ci95"][0] <= row["speedup"] <= row["speedup_ci95"][1]
+    first, second = content["rows"]
+    assert (first["speedup"], first["difference"]) == (1, 0)
+    assert second["difference"] > 0
+    assert content["meta"]["rounds"] == 2
     json.dumps(content)
-
-
-def test_the_tables_show_every_stage_and_recipe(checkpoint: Path) -> None:
-    content = profile(settings(checkpoint, accel=["none", "unguided"]), ["cadence-profile"], sizes=TINY_WORK)
-    console = Console(width=100, record=True, quiet=True)
-    with console.capture() as shown:
-        console.quiet = False
-        console.print(tables(content["rows"], content["meta"]))
-    for word in ("encode", "prefill", "head", "total", "p50", "p90", "p99", "GFLOPs", "parameters", "unguided"):
-        assert word in shown.get()
 
 
 def test_the_command_writes_profile_json(run: Run, tmp_path: Path) -> None:
@@ -184,6 +170,41 @@ def test_the_command_writes_profile_json(run: Run, tmp_path: Path) -> None:
     content = json.loads((tmp_path / "here" / "profile.json").read_text())
     assert content["rows"][0]["recipe"] == "unguided"
     assert content["rows"][0]["dtype"] == "float32"
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["profile.html", "profile.json"]
+
+
+@pytest.mark.parametrize("argument", ["--trace", "trace=true"])
+def test_the_command_writes_a_trace_of_every_recipe(run: Run, tmp_path: Path, argument: str) -> None:
+    assert run("accel=[none,unguided]", argument, "out=here") == 0
+    for recipe in ("none", "unguided"):
+        events = json.loads((tmp_path / "here" / f"trace_{recipe}.json").read_text())["traceEvents"]
+        assert {"encode", "prefill", "head", "total", "aten::addmm"} <= {event["name"] for event in events}
+
+
+def test_the_command_lists_the_recipes(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("accel=list", "out=here") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == recipes.names()
+    assert all(len(line.split()) > 1 for line in lines)
+    assert not (tmp_path / "here").exists()
+
+
+def test_what_was_measured_before_a_crash_is_kept(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[float] = []
+
+    def end_to_end(policy: VlaPolicy, seen: Observation) -> float:
+        rounds.append(1.0)
+        if len(rounds) == 4:
+            raise RuntimeError("the device is gone")
+        return rounds[-1]
+
+    monkeypatch.setattr("eval.profiler.__main__.STORED_EVERY", 0)
+    monkeypatch.setattr("eval.profiler.latency.end_to_end", end_to_end)
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        run("accel=[none]", "repeats=9", "out=here")
+    content = json.loads((tmp_path / "here" / "profile.json").read_text())
+    assert (content["meta"]["rounds"], content["meta"]["repeats"]) == (3, 9)
+    assert any("unfinished: 3 of 9" in caution for caution in content["meta"]["cautions"])
 
 
 @pytest.mark.parametrize(
@@ -195,6 +216,10 @@ def test_the_command_writes_profile_json(run: Run, tmp_path: Path) -> None:
         ("accel=fastest", "unknown recipe accel='fastest'; allowed: none"),
         ("accel=[none,none]", "accel names none more than once"),
         ("accel=[]", "accel must name"),
+        ("accel=[none,list]", "accel=list stands alone"),
+        ("checkpoint=null model=cogact_base", "no weights ship for cogact_base"),
+        ("trace=perhaps", "trace must be true or false"),
+        ("dataset=bridge_orig", "dataset"),
         ("checkpoint=/nowhere", "/nowhere"),
         ("device=tpu", "device='tpu' is not there"),
         ("dtype=int8", "dtype 'int8'; allowed"),
@@ -209,8 +234,3 @@ def test_bad_input_is_refused(run: Run, capsys: pytest.CaptureFixture[str], argu
     error = capsys.readouterr().err
     assert complaint in error
     assert "Traceback" not in error
-
-
-def test_settings_are_checked_when_built(checkpoint: Path) -> None:
-    with pytest.raises(InputError, match="warm_up"):
-        settings(checkpoint, warm_up=0)

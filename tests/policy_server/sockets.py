@@ -1,10 +1,13 @@
 """Plain ZeroMQ sockets that speak the wire without RemotePolicy."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import zmq
 
 from policy_server import messages
+from policy_server.arrays import Frame
+from policy_server.peers import Native
 from policy_server.wire import Message, decode, encode
 from tests.policies import observation
 
@@ -33,6 +36,16 @@ class Raw:
 
 
 Connect = Callable[..., Raw]
+
+
+@dataclass(frozen=True)
+class Nobody(Native):
+    """A peer that no reply can be sent to."""
+
+    client: bytes
+
+    def send(self, frames: list[Frame]) -> bool:
+        return False
 
 
 def infer(seq: int, deadline_ms: float | None = None, **changes: object) -> Message:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from policy_server.client import RemotePolicy
@@ -15,6 +16,7 @@ from policy_server.control_loop import Command
 from policy_server.server import PolicyServer
 from tests.policies import Digest
 from tests.policy_server.driven import PATIENCE, Driven
+from vla.api import ActionChunk, Observation
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -121,3 +123,36 @@ def test_answers_beyond_the_deadline_are_never_executed(network: Network) -> Non
         driven.loop.close()
     report = driven.loop.report
     assert (report.actions, report.chunks, report.interventions) == (4, 4, {"policy_error": 3})
+
+
+class Sick(Digest):
+    """Digest that raises or answers what is no number, as long as `fault` says so."""
+
+    fault = ""
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        if self.fault == "raises":
+            raise MemoryError("out of memory")
+        chunk = super().infer(observation)
+        if self.fault == "nan":
+            chunk.actions[1, 0] = np.nan  # after the chunk was checked
+        return chunk
+
+
+@pytest.mark.parametrize("fault", ["raises", "nan"])
+def test_a_policy_that_raises_or_answers_nan_never_moves_the_robot(fault: str) -> None:
+    policy = Sick()
+    with PolicyServer(policy) as server, RemotePolicy(server.endpoint, timeout=PATIENCE) as remote:
+        driven = Driven(remote)
+        driven.next_action()
+        policy.fault = fault
+        driven.next_error()
+        driven.next_error()
+        policy.fault = ""
+        driven.next_action()
+        driven.loop.close()
+    report = driven.loop.report
+    assert report.actions == 2
+    assert report.ticks == report.actions + report.holds
+    assert len(driven.arm.told) == report.ticks
+    assert np.isfinite(driven.arm.actions).all()

@@ -8,11 +8,12 @@ from policy_server.checks import WireError
 from policy_server.mailbox import Mailbox, Request
 from policy_server.wire import Message
 from tests.policies import observation
+from tests.policy_server.sockets import Nobody
 
 
 def request(session: str, seq: int, client: bytes = b"a", kind: str = "infer") -> Request:
     seen = observation(session=session) if kind == "infer" else None
-    return Request([client], Message(kind, seq, session, 100.0), seen, arrived=10.0, decoded=10.0)
+    return Request(Nobody(client), Message(kind, seq, session, 100.0), seen, arrived=10.0, decoded=10.0)
 
 
 def numbers(requests: list[Request]) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import zmq
 
-from policy_server.router import bind, new_router, send
+from policy_server.router import bind, new_router, opened, send
 from tests.policy_server.sockets import TIMEOUT_MS
 
 
@@ -17,7 +17,7 @@ class Stubborn:
         self.ends = list(ends)
         self.calls: list[str] = []
 
-    def send_multipart(self, frames: Sequence[bytes], flags: int, copy: bool) -> None:
+    def send_multipart(self, frames: Sequence[bytes], flags: int) -> None:
         assert flags == zmq.NOBLOCK
         self.calls.append("send")
         if self.ends:
@@ -62,3 +62,17 @@ def test_the_router_says_so_when_it_cannot_send() -> None:
             delivered = sum(send(router, [client, b"", bytes(1_000_000)]) for _ in range(2000))
             assert 16 <= delivered < 2000  # it reads nothing: what the queues hold, and no more
             dealer.recv_multipart()
+
+
+def test_only_the_envelope_of_a_message_is_copied() -> None:
+    copied: list[int] = []
+
+    class Watched(zmq.Frame):
+        @property
+        def bytes(self) -> bytes:
+            copied.append(len(self))
+            return super().bytes
+
+    envelope, payload = opened([Watched(frame) for frame in (b"peer", b"id", b"", b"header", b"image")])
+    assert (envelope, [bytes(frame) for frame in payload]) == ([b"peer", b"id"], [b"header", b"image"])
+    assert copied == [4, 2]

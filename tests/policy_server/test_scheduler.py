@@ -12,6 +12,7 @@ from policy_server.scheduler import Batching, Scheduler
 from policy_server.wire import Message
 from policy_server.worker import Result, warm_up
 from tests.policies import SPEC, Batched, Digest, Gated, observation
+from tests.policy_server.sockets import Nobody
 from vla.api import ActionChunk, InputError, Policy
 
 
@@ -28,12 +29,12 @@ class Bench:
     ) -> int:
         self.seq += 1
         message = Message("infer", self.seq, session, deadline_ms)
-        self.scheduler.put(Request([client.encode()], message, observation(session=session, **seen), now, now))
+        self.scheduler.put(Request(Nobody(client.encode()), message, observation(session=session, **seen), now, now))
         return self.seq
 
     def reset(self, session: str, client: str = "one", now: float = 0.0) -> int:
         self.seq += 1
-        self.scheduler.put(Request([client.encode()], Message("reset", self.seq, session), None, now, now))
+        self.scheduler.put(Request(Nobody(client.encode()), Message("reset", self.seq, session), None, now, now))
         return self.seq
 
     def run(self, now: float = 0.0) -> list[tuple[int, Result]]:

@@ -9,10 +9,11 @@ from tests.vla.small import CAMERA, INSTRUCTION, PROCESSING, TOKENIZER, small_co
 from vla.api import Quantity
 from vla.models.cogact import CogAct
 from vla.tokenizer import prompt_ids
-from vla.training.batches import Batches
+from vla.training.batches import Batches, Prompts
 from vla.training.behaviour_cloning import Trainer
 from vla.training.dataset import Demonstrations
 from vla.training.keypoints import KeypointHead
+from vla.training.mixture import Mixture
 from vla.training.schedule import Cloning, Phase
 
 NAMES = ("source_x", "source_y", "source_z", "yaw_sin", "yaw_cos")
@@ -50,8 +51,8 @@ def demonstrations(episodes: int = 6, length: int = 5, seed: int = 0) -> Demonst
 
 def batches(data: Demonstrations, frames: np.ndarray, seed: int = 0) -> Batches:
     """Batches of those frames."""
-    prompts = prompt_ids(TOKENIZER, PROCESSING.text(INSTRUCTION), 32)
-    return Batches(data, frames, PROCESSING, prompts, seed)
+    prompts = Prompts({INSTRUCTION: [prompt_ids(TOKENIZER, PROCESSING.text(INSTRUCTION), 32)[0]]}, pad_id=0)
+    return Batches(Mixture((data,)), frames, {data.robot: PROCESSING}, prompts, seed)
 
 
 def cloning(phases: tuple[Phase, ...] = PHASES, bf16: bool = True, minutes: float = 60.0) -> Cloning:
@@ -67,7 +68,7 @@ def trainer(out: Path, how: Cloning, dataset: str = "squares") -> Trainer:
         torch.manual_seed(0)
         config = small_config()
         model = CogAct(config)
-        keypoints = KeypointHead(NAMES, torch.from_numpy(data.keypoints.mean(axis=0)), config.language_width)
+        keypoints = KeypointHead(NAMES, config.language_width)
     training, held_out = np.arange(25), np.arange(25, 30)
     validation = (batches(data, held_out), held_out)
     return Trainer(model, keypoints, how, batches(data, training), validation, out, {"dataset": dataset})

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from envs.demonstrations import Demonstration
-from envs.lerobot_dataset import ACTION, KEYPOINTS, STATE, Schema, write_video
+from envs.lerobot_dataset import ACTION, KEYPOINTS, STATE, Schema
+from envs.lerobot_video import write_video
 from envs.shards import assemble, read_shard, write_shard
 from vla.api import InputError
 from vla.training.dataset import Demonstrations

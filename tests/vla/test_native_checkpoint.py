@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,19 @@ def test_processing_is_refused_with_its_file(checkpoint: Path) -> None:
     edit_json(checkpoint / native.PROCESSING, lambda values: values.update(period=-1))
     with pytest.raises(InputError, match=r"processing\.json: period"):
         native.load(checkpoint)
+
+
+def test_a_checkpoint_of_several_robots_gives_that_of_the_robot_in_use(tmp_path: Path) -> None:
+    slow = replace(PROCESSING, period=0.5)
+    native.save(tmp_path / "both", small_model(), {"arm": PROCESSING, "rover": slow}, TOKENIZER, TRAINING)
+    policies = {name: load_policy(checkpoint=tmp_path / "both", robot=name) for name in ("arm", "rover")}
+    assert [policy.spec.period for policy in policies.values()] == [PROCESSING.period, 0.5]
+    assert load_policy(checkpoint=tmp_path / "both").processing == PROCESSING
+    assert load_policy(checkpoint=tmp_path / "both", dataset="rover", robot="arm").processing == slow
+    assert load_policy(checkpoint=tmp_path / "both", init="random", robot="rover").processing == slow
+    with pytest.raises(InputError, match="knows the robots arm, rover, not boat"):
+        load_policy(checkpoint=tmp_path / "both", dataset="boat")
+
+
+def test_a_checkpoint_of_one_robot_does_not_ask_which(checkpoint: Path) -> None:
+    assert load_policy(checkpoint=checkpoint, robot="boat").processing == PROCESSING

@@ -61,7 +61,7 @@ def test_cogact_acts_as_its_formulas_say(cogact: Path, dataset: str, seen: Obser
     noise = noise_of(policy, seen)
     expected = reference.sample(cognition, noise, 10, 1.5)
     prompt = torch.tensor([WORDS[1:-1]])
-    ours = policy._act(policy.model.prefill(policy.model.encode(pixels[None]), prompt, None), noise)
+    ours = policy.stages.act(policy.model.prefill(policy.model.encode(pixels[None]), prompt, None), noise)
     torch.testing.assert_close(ours, expected, atol=2e-5 * expected.abs().max().item(), rtol=0)
     np.testing.assert_allclose(policy.infer(seen).actions, physical(expected[0].numpy(), dataset), atol=1e-5)
 
@@ -147,6 +147,14 @@ def test_one_dataset_needs_no_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["cogact", "openvla"])
+@pytest.mark.parametrize(("robot", "dataset"), [("widowx", BRIDGE), ("google_robot", FRACTAL)])
+def test_the_robot_in_use_chooses_the_key(layout: str, robot: str, dataset: str, request: Any) -> None:
+    directory = request.getfixturevalue(layout)
+    chosen, named = load_policy(checkpoint=directory, robot=robot), load_policy(checkpoint=directory, dataset=dataset)
+    assert chosen.processing == named.processing
+
+
+@pytest.mark.parametrize("layout", ["cogact", "openvla"])
 @pytest.mark.parametrize("dataset", [None, "bridge"])
 def test_an_ambiguous_or_unknown_key_is_refused_with_the_keys(layout: str, dataset: str | None, request: Any) -> None:
     with pytest.raises(InputError, match=f"{BRIDGE}, {FRACTAL}"):
@@ -154,7 +162,7 @@ def test_an_ambiguous_or_unknown_key_is_refused_with_the_keys(layout: str, datas
 
 
 def test_a_checkpoint_of_our_own_takes_no_key(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"leave out \['dataset'\]"):
+    with pytest.raises(InputError, match=f"leave out dataset={BRIDGE}"):
         load_policy(checkpoint=save_small(tmp_path / "own"), dataset=BRIDGE)
 
 

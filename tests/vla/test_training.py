@@ -135,13 +135,6 @@ def test_an_incomplete_state_is_named(tmp_path: Path, edit: Callable[[dict[str, 
         trainer(tmp_path, cloning()).resume()
 
 
-def test_key_points_keep_their_precision_in_bfloat16(tmp_path: Path) -> None:
-    run = trainer(tmp_path, cloning(bf16=True))
-    centres = [module["keypoints"].centre for module in (run._learner, run._worker)]
-    assert torch.equal(*centres)  # type: ignore[arg-type]
-    assert centres[1].dtype == torch.float32
-
-
 def test_the_policy_imitates_what_it_was_shown(tmp_path: Path) -> None:
     run = trainer(tmp_path, cloning((Phase(32, 3200, 16, 2e-3, 0.0),), bf16=False))
     run._validation_frames = np.arange(25)

@@ -39,10 +39,10 @@ def test_a_run_ships_its_averaged_weights_and_options(options: dict[str, Any]) -
     ready = run.prepare(options)
     ready.trainer.run(lambda _: None, lambda _: ready.export())
     shipped = native.load(ready.checkpoint)
-    assert shipped.training == {"options": options, "finished_steps": 2, "demonstrations": None}
+    assert shipped.training == {"options": options, "finished_steps": 2, "demonstrations": [None]}
     average = ready.trainer.average.state_dict()
     assert all(torch.equal(average[name], tensor) for name, tensor in shipped.model.state_dict().items())
-    assert shipped.processing == ready.processing
+    assert shipped.robots == ready.processing
     assert run.prepare(options).trainer.step == 2
 
 
@@ -61,7 +61,7 @@ def test_a_checkpoint_of_another_robot_is_refused(options: dict[str, Any], monke
     first = run.prepare(options)
     first.export()
     monkeypatch.setattr(Demonstrations, "open", lambda *_: replace(demonstrations(), period=0.5))
-    with pytest.raises(InputError, match=r"period 0\.\d+, the dataset 0\.5"):
+    with pytest.raises(InputError, match=r"period 0\.\d+ of robot, the dataset 0\.5"):
         run.prepare(options | {"from": str(first.checkpoint), "out": options["out"] + "_again"})
 
 
@@ -82,8 +82,12 @@ def test_a_checkpoint_of_another_robot_is_refused(options: dict[str, Any], monke
         (["checkpoint_minutes"], None, "checkpoint_minutes"),
         (["validate_every"], 0, "validate_every"),
         (["dataset"], None, "dataset"),
+        (["dataset"], [], "dataset"),
+        (["dataset"], [3], "dataset"),
+        (["wordings"], 3, "wordings"),
+        (["wordings"], "nowhere.yaml", "wordings from nowhere.yaml"),
+        (["compile"], "yes", "compile"),
         (["out"], 5, "out"),
-        (["cameras"], None, "cameras"),
         (["cameras"], [], "cameras"),
         (["cameras"], [1], "cameras"),
         (["average_decay"], 1.0, "average_decay"),
@@ -186,16 +190,14 @@ def test_an_out_that_cannot_be_written_is_named(options: dict[str, Any], tmp_pat
 @pytest.mark.parametrize("names", [(), ("yaw_sin",), ("a_x", "a_z", "a_y"), ("yaw_sin", "a_x", "a_y", "a_z")])
 def test_key_points_in_another_order_are_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="key points"):
-        KeypointHead(names, torch.zeros(len(names)), 8)
+        KeypointHead(names, 8)
 
 
 def test_key_points_at_their_usual_place_cost_nothing() -> None:
-    centre = torch.from_numpy(demonstrations().keypoints.mean(axis=0))
-    head = KeypointHead(NAMES, centre, 8)
+    head = KeypointHead(NAMES, 8)
     torch.nn.init.zeros_(head.values.weight)
     torch.nn.init.zeros_(head.values.bias)
-    usual = torch.cat([centre[:3], torch.zeros(2)]).expand(2, -1)
     visual = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 4, 8)).astype(np.float32))
-    assert head.loss(visual, usual).item() == 0
-    further = usual + torch.tensor([0.1, 0.1, 0.1, 0, 0])
+    assert head.loss(visual, torch.zeros(2, 5)).item() == 0
+    further = torch.tensor([0.1, 0.1, 0.1, 0, 0]).expand(2, -1)
     assert head.loss(visual, further).item() == pytest.approx(1, abs=1e-5)

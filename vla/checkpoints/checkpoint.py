@@ -2,8 +2,8 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,14 @@ class Checkpoint:
         processing: units and normalisation.
         tokenizer: of the instructions.
         training: the options that made it, or where it comes from.
+        robots: processing of each robot, if the checkpoint knows several; `processing` is that of one of them.
     """
 
     model: ActionModel
     processing: Processing
     tokenizer: tokenizers.Tokenizer
     training: dict[str, Any]
+    robots: Mapping[str, Processing] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,12 @@ class Choices:
 
     Attributes:
         dataset: key of the statistics that actions are un-normalised with; None if there is one key only.
+        robot: name of the robot in use; chooses among several keys if `dataset` does not, else it says nothing.
         camera, height, width, period, rotation: of a robot that is not known by its dataset's key; None if it is.
     """
 
     dataset: str | None = None
+    robot: str | None = None
     camera: str | None = None
     height: int | None = None
     width: int | None = None

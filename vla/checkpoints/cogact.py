@@ -41,7 +41,7 @@ def load(directory: Path, choices: Choices, before: BeforeWeights) -> Checkpoint
     """
     base = _base_vlm(directory / CONFIG)
     statistics = directory / published.STATISTICS
-    key, action = published.choose(read_json(statistics), choices.dataset, statistics)
+    key, action = published.choose(read_json(statistics), choices, statistics)
     scale = published.action_range(action, statistics)
     path = weights_file(directory)
     tensors = read_pt(path)

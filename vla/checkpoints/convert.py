@@ -48,12 +48,12 @@ def convert(options: dict[str, Any]) -> Written:
     source, out = Path(options["checkpoint"]), Path(options["out"])
     if out.exists():
         raise InputError(f"out={out} exists already; choose another, or remove it")
-    choices = Choices(**{f.name: options[f.name] for f in fields(Choices)})
+    choices = Choices(**{f.name: options[f.name] for f in fields(Choices) if f.name in options})
     wanted = None if options["dtype"] is None else _DTYPES[options["dtype"]]
     loaded = layout_of(source).load(source, choices, lambda model: _require_room(model, wanted))
     dtype = wanted or _stored(loaded.model)
     try:
-        native.save(out, loaded.model, loaded.processing, loaded.tokenizer, loaded.training, dtype)
+        native.save(out, loaded.model, loaded.robots or loaded.processing, loaded.tokenizer, loaded.training, dtype)
     except OSError as error:
         raise InputError(f"cannot write out={out}: {error.strerror}") from error
     count = sum(parameter.numel() for parameter in loaded.model.parameters())

@@ -1,5 +1,7 @@
 """The native checkpoint: a directory of `config.json`, `model.safetensors`, `processing.json` and `tokenizer.json`.
 
+A model that serves several robots has a `processing.json` of the form `{"robots": {<name>: <processing>, …}}`.
+
 Loading is strict: whatever is missing, unexpected, wrongly shaped or unknown is an error that names it. The model class
 is found by `model_type` among the families in `vla/models/`; nothing in a checkpoint is ever imported or executed.
 """
@@ -9,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from vla.processing import Processing
 from vla.tokenizer import BOS, COGNITION, PAD, load_tokenizer
 
 CONFIG, WEIGHTS, PROCESSING, TOKENIZER = "config.json", "model.safetensors", "processing.json", "tokenizer.json"
+_ROBOTS, _ONLY = "robots", ""
 _KEYS = {"model_type", "architecture", "training"}
 _DTYPE = "dtype"  # in the config if the weights are not in float32; a diffusion head's always are
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS}
@@ -36,18 +40,18 @@ _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS}
 def save(
     directory: Path,
     model: ActionModel,
-    processing: Processing,
+    processing: Processing | Mapping[str, Processing],
     tokenizer: tokenizers.Tokenizer,
     training: dict[str, Any],
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a checkpoint; an existing one is replaced only when the new one is complete."""
+    """Write a checkpoint of one robot or of several; one that exists is replaced only when the new one is complete."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as beside:
         complete, replaced = Path(beside) / "complete", Path(beside) / "replaced"
         complete.mkdir()
         write_json(complete / CONFIG, _config(model, training, dtype))
-        write_json(complete / PROCESSING, processing.to_dict())
+        write_json(complete / PROCESSING, _processing_values(processing))
         tokenizer.save(str(complete / TOKENIZER))
         tensors = {name: t.to(dtype_of(name, dtype)).contiguous() for name, t in model.state_dict().items()}
         save_file(tensors, complete / WEIGHTS)
@@ -57,13 +61,16 @@ def save(
         os.replace(complete, directory)
 
 
-def load(directory: Path, weights: bool = True, before: BeforeWeights = nothing_before) -> Checkpoint:
+def load(
+    directory: Path, weights: bool = True, before: BeforeWeights = nothing_before, robot: str | None = None
+) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
         directory: as `save` wrote it.
         weights: False leaves the model as `torch.manual_seed(0)` initialises it, and reads no weights.
         before: called with the empty model before any weights take memory.
+        robot: whose processing to use if there are several; None: of the first.
 
     Raises:
         InputError: naming the file, key or tensor that is missing, damaged, unexpected or wrongly shaped.
@@ -71,9 +78,11 @@ def load(directory: Path, weights: bool = True, before: BeforeWeights = nothing_
     if not directory.is_dir():
         raise InputError(f"there is no checkpoint directory {directory}; give checkpoint=<directory with {CONFIG}>")
     found, architecture, dtype, training = _read_config(directory / CONFIG)
-    processing = _read_processing(directory / PROCESSING)
+    robots = _read_processing(directory / PROCESSING)
+    processing = _chosen(robots, robot, directory / PROCESSING)
     tokenizer = load_tokenizer(directory / TOKENIZER)
-    check_together(directory, architecture, processing, tokenizer)
+    for each in robots.values():
+        check_together(directory, architecture, each, tokenizer)
     model = empty(found, architecture)
     before(model)
     if weights:
@@ -82,7 +91,7 @@ def load(directory: Path, weights: bool = True, before: BeforeWeights = nothing_
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = found.model_class(architecture).eval()
-    return Checkpoint(model, processing, tokenizer, training)
+    return Checkpoint(model, processing, tokenizer, training, robots if _ONLY not in robots else {})
 
 
 def weights_hash(directory: Path) -> str:
@@ -164,12 +173,30 @@ def _read_config(path: Path) -> tuple[Family, ModelConfig, torch.dtype, dict[str
     return family, architecture, _DTYPES[dtype], config["training"]
 
 
-def _read_processing(path: Path) -> Processing:
+def _processing_values(processing: Processing | Mapping[str, Processing]) -> dict[str, Any]:
+    if isinstance(processing, Processing):
+        return processing.to_dict()
+    return {_ROBOTS: {robot: each.to_dict() for robot, each in processing.items()}}
+
+
+def _read_processing(path: Path) -> dict[str, Processing]:
+    """Robot -> processing; `_ONLY` is the name of a robot without one."""
     values = read_json(path)
+    by_robot = values[_ROBOTS] if set(values) == {_ROBOTS} else {_ONLY: values}
+    if not isinstance(by_robot, dict) or not by_robot:
+        raise InputError(f"{path}: {_ROBOTS} must have a processing for each robot, got {by_robot!r:.80}")
     try:
-        return Processing.from_dict(values)
+        return {robot: Processing.from_dict(each) for robot, each in by_robot.items()}
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _chosen(robots: Mapping[str, Processing], robot: str | None, path: Path) -> Processing:
+    if robot is None or _ONLY in robots:
+        return next(iter(robots.values()))
+    if robot not in robots:
+        raise InputError(f"{path} knows the robots {', '.join(robots)}, not {robot}; choose one with dataset=<robot>")
+    return robots[robot]
 
 
 def _read_weights(path: Path, model: ActionModel, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -189,10 +216,14 @@ def _recognises(directory: Path) -> bool:
 
 
 def _load(directory: Path, choices: Choices, before: BeforeWeights) -> Checkpoint:
-    if choices != Choices():
-        given = [name for name, value in vars(choices).items() if value is not None]
+    free = Choices(choices.dataset, choices.robot)
+    if choices != free:
+        given = [name for name, value in vars(choices).items() if value != getattr(free, name)]
         raise InputError(f"{directory} is a checkpoint of our own and says what its actions mean; leave out {given}")
-    return load(directory, before=before)
+    found = load(directory, before=before, robot=choices.dataset or choices.robot)
+    if choices.dataset is not None and not found.robots:
+        raise InputError(f"{directory} is a checkpoint of our own for one robot; leave out dataset={choices.dataset}")
+    return found
 
 
 LAYOUT = Layout(

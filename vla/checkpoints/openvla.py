@@ -43,7 +43,7 @@ def load(directory: Path, choices: Choices, before: BeforeWeights) -> Checkpoint
     path = directory / CONFIG
     values = read_json(path)
     statistics = _statistics(directory, values)
-    key, action = published.choose(statistics, choices.dataset, path)
+    key, action = published.choose(statistics, choices, path)
     scale = published.action_range(action, path)
     tensors = read_shards(directory)
     check_kinds(directory, tensors)

@@ -1,6 +1,6 @@
 """What published CogACT and OpenVLA share around their weights: statistics by dataset, Llama's words, image sizes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,28 @@ _SAMPLE, _SAMPLES = 2**16, 64  # [bytes] and places of a weight file that go int
 _WORDS = {BOS: PRISM_7B["bos_id"], COGNITION: 2, "▁": PRISM_7B["prompt_suffix"][0]}
 
 
-def choose(statistics: Mapping[str, Any], dataset: str | None, source: Path) -> tuple[str, Mapping[str, Any]]:
-    """The key and the action statistics of one dataset.
+def choose(statistics: Mapping[str, Any], choices: Choices, source: Path) -> tuple[str, Mapping[str, Any]]:
+    """The key and the action statistics of one dataset: the one named, the only one, or the robot's only one.
 
     Raises:
         InputError: if the key is unknown, or none was given and there are several; the message lists them.
     """
     keys = ", ".join(sorted(statistics))
-    if dataset is None and len(statistics) != 1:
+    fitting = list(statistics) if len(statistics) == 1 else _of_robot(statistics, choices.robot)
+    if choices.dataset is None and len(fitting) != 1:
         raise InputError(f"{source} has statistics of several datasets; choose one with dataset=<key>: {keys}")
-    key = next(iter(statistics)) if dataset is None else dataset
+    key = fitting[0] if choices.dataset is None else choices.dataset
     if key not in statistics:
         raise InputError(f"{source} has no statistics of dataset={key}; allowed: {keys}")
     values = statistics[key]
     if not isinstance(values, Mapping) or not isinstance(values.get("action"), Mapping):
         raise InputError(f"{source}: the statistics of {key} have no `action`")
     return key, values["action"]
+
+
+def _of_robot(keys: Iterable[str], robot: str | None) -> list[str]:
+    """Those datasets that were recorded on this robot; all if it is not said which."""
+    return [key for key in keys if robot is None or (key in BY_DATASET and BY_DATASET[key].robot == robot)]
 
 
 def action_range(action: Mapping[str, Any], source: Path) -> Range:
@@ -123,7 +129,7 @@ def sampled_hash(files: list[Path], described: list[Path], choices: Choices) -> 
     Raises:
         InputError: if one cannot be read.
     """
-    parts = [repr(choices).encode(), *(chunk for path in described for chunk in chunks(path))]
+    parts = [repr(replace(choices, robot=None)).encode(), *(chunk for path in described for chunk in chunks(path))]
     for path in files:
         size = path.stat().st_size
         parts.append(f"{path.name} {size}".encode())

@@ -1,16 +1,27 @@
 """Greedy autoregressive decoding: one word after the other, each the likeliest (OpenVLA's `predict_action`)."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from vla.models.openvla import OpenVla, Prefilled
+from vla.accelerate.stages import Decoding
 
 
-def decode(model: OpenVla, prefilled: Prefilled) -> Tensor:
+@dataclass(frozen=True)
+class Autoregressive(Decoding):
+    """Greedy, word by word."""
+
+    def decode(self, model: Any, prefilled: Any) -> Tensor:
+        return decode(model, prefilled)
+
+
+def decode(model: Any, prefilled: Any) -> Tensor:
     """The words of one action.
 
     Args:
-        model: writes the words.
+        model: writes the words: `vla.models.openvla.OpenVla`, or what has its `config`, `logits` and `extend`.
         prefilled: of `model.prefill`; its cache is used up.
 
     Returns:
@@ -23,6 +34,9 @@ def decode(model: OpenVla, prefilled: Prefilled) -> Tensor:
     return torch.cat(words, dim=1)
 
 
-def _likeliest(model: OpenVla, prefilled: Prefilled) -> Tensor:
+def _likeliest(model: Any, prefilled: Any) -> Tensor:
     """(batch, 1) int64."""
     return model.logits(prefilled.hidden[:, -1:]).argmax(dim=-1)
+
+
+TECHNIQUE = Autoregressive

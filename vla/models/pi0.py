@@ -100,10 +100,8 @@ class Pi0(ActionModel):
             prompt: (batch, words) int64; padding (`pad_id`) may stand anywhere and changes nothing.
             state: (batch, state_dim), normalised; None for a model without state.
         """
-        words = functional.pad(prompt, (1, 0), value=self.config.bos_id)
-        embeddings = torch.cat([visual, self.body.get_input_embeddings()(words)], dim=1)
-        seen = torch.ones(visual.shape[:2], dtype=torch.long, device=visual.device)
-        attended = torch.cat([seen, (words != self.config.pad_id).long()], dim=1)
+        embeddings, mask = self.sequence(visual, prompt)
+        attended = mask.long()
         cache = self.body.vlm(
             inputs_embeds=embeddings,
             attention_mask=attended,
@@ -111,7 +109,18 @@ class Pi0(ActionModel):
             token_type_ids=torch.zeros_like(attended),
             use_cache=True,
         ).past_key_values
-        return Prefilled(cache, attended, self._padded(state, visual))
+        return Prefilled(cache, attended, self.padded(state, visual))
+
+    def sequence(self, visual: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """What the language model is fed: [visual][BOS][prompt].
+
+        Returns:
+            Embeddings (batch, tokens, language_width), attended (batch, tokens) bool, False at padding.
+        """
+        words = functional.pad(prompt, (1, 0), value=self.config.bos_id)
+        embeddings = torch.cat([visual, self.body.get_input_embeddings()(words)], dim=1)
+        seen = torch.ones(visual.shape[:2], dtype=torch.bool, device=visual.device)
+        return embeddings, torch.cat([seen, words != self.config.pad_id], dim=1)
 
     def velocity(self, prefilled: Prefilled, actions: Tensor, time: Tensor) -> Tensor:
         """One evaluation of the action expert.
@@ -148,8 +157,8 @@ class Pi0(ActionModel):
         chunk = euler(lambda actions, time: self.velocity(prefilled, actions, time), noise, steps)
         return chunk[..., : self.config.action_dim]
 
-    def _padded(self, state: Tensor | None, visual: Tensor) -> Tensor:
-        """(batch, state_width) in the head's dtype, zeros where the robot has nothing to say."""
+    def padded(self, state: Tensor | None, visual: Tensor) -> Tensor:
+        """The state, (batch, state_width) in the head's dtype, zeros where the robot has nothing to say."""
         if state is None:
             if self.config.state_dim:
                 raise InputError(f"this model needs a state of {self.config.state_dim} numbers, got none")

@@ -209,7 +209,7 @@ class Trunk(ActionModel):
             return []
         if state is None:
             raise InputError(f"this model needs a state of {self.config.state_dim} numbers, got none")
-        return [self.state_projector(state)[:, None]]
+        return [self.state_projector(state.to(self.state_projector.weight.dtype))[:, None]]
 
 
 def _vision(config: TrunkConfig) -> VisionTower | DinoSiglipTower:

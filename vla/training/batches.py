@@ -1,14 +1,17 @@
 """Batches of demonstrations; batch k depends on the seed and k alone, so a resumed run sees the same ones."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from vla.processing import Processing
 from vla.training.dataset import Demonstrations
+from vla.training.mixture import Mixture, statistics
 
 _BRIGHTNESS = 0.15  # of the pixel values
 _COLOUR = 12.0  # offset per channel, of 255
@@ -23,7 +26,7 @@ class Batch:
         prompts: (B, words) int64, padded.
         states: (B, S) float32, normalised, or None.
         actions: (B, horizon, A) float32, normalised.
-        keypoints: (B, K) float32 labels.
+        keypoints: (B, K) float32 labels, relative to their means over the robot's frames.
     """
 
     images: Tensor
@@ -33,30 +36,55 @@ class Batch:
     keypoints: Tensor
 
 
+class Prompts:
+    """Every instruction in several wordings, the first as it was demonstrated.
+
+    Args:
+        wordings: instruction -> word ids of each of its wordings, (words,) int64.
+        pad_id: of the padding that makes all equally long.
+    """
+
+    def __init__(self, wordings: Mapping[str, Sequence[Tensor]], pad_id: int) -> None:
+        flat = [ids for each in wordings.values() for ids in each]
+        self._table = pad_sequence(flat, batch_first=True, padding_value=pad_id)  # (all wordings, words)
+        counts = [len(each) for each in wordings.values()]
+        self._first = dict(zip(wordings, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
+        self._count = dict(zip(wordings, counts, strict=True))
+
+    def of(self, instructions: Sequence[str], rng: np.random.Generator | None) -> Tensor:
+        """(B, words) int64; with a generator, half are reworded."""
+        chosen = np.zeros(len(instructions), int)
+        if rng is not None:
+            counts = np.array([self._count[text] for text in instructions])
+            chosen = rng.integers(counts) * rng.integers(2, size=len(counts))
+        return self._table[[self._first[text] + int(which) for text, which in zip(instructions, chosen, strict=True)]]
+
+
 class Batches:
     """Draws frames epoch by epoch and turns them into tensors.
 
     Args:
-        demonstrations: all frames.
+        mixture: all frames.
         frames: indices of those to draw from.
-        processing: normalisation.
-        prompts: (instructions, words) int64, padded.
+        processing: normalisation of each robot.
+        prompts: words of each instruction.
         seed: of order and augmentation.
     """
 
     def __init__(
         self,
-        demonstrations: Demonstrations,
+        mixture: Mixture,
         frames: NDArray[np.int64],
-        processing: Processing,
-        prompts: Tensor,
+        processing: Mapping[str, Processing],
+        prompts: Prompts,
         seed: int,
     ) -> None:
-        self._data = demonstrations
+        self._mixture = mixture
         self._frames = frames
         self._processing = processing
         self._prompts = prompts
         self._seed = seed
+        self._centres = {robot: statistics(parts, "keypoints").mean for robot, parts in mixture.by_robot().items()}
 
     def training(self, start: int, size: int, image_size: int) -> Batch:
         """The batch that begins at sample number `start` of the run, augmented."""
@@ -66,19 +94,35 @@ class Batches:
         return self.of(chosen, image_size, np.random.default_rng((self._seed, 1, start)))
 
     def of(self, frames: NDArray[np.int64], image_size: int, rng: np.random.Generator | None = None) -> Batch:
-        """Chosen frames; with a generator, brightness and colours vary."""
-        views = [_shrink(view[frames], image_size) for view in self._data.views.values()]
-        images = torch.from_numpy(np.stack(views, axis=1)).float()  # (B, cameras, H, W, 3)
+        """Chosen frames; with a generator, brightness, colours and wording vary."""
+        groups = [
+            (self._of_one(part, rows, image_size), places) for part, rows, places in self._mixture.located(frames)
+        ]
+        back = np.argsort(np.concatenate([places for _, places in groups]))
+        columns = [np.concatenate(column)[back] for column in zip(*(group for group, _ in groups), strict=True)]
+        texts, images, states, actions, keypoints = columns
+        pixels = torch.from_numpy(images).float()  # (B, cameras, H, W, 3)
         if rng is not None:
-            images = _recoloured(images, rng)
-        states = self._processing.state_range.normalise(self._data.states[frames])
-        actions = self._processing.action_range.normalise(self._data.chunk(frames)).clip(-1, 1)
+            pixels = _recoloured(pixels, rng)
+        any_processing = next(iter(self._processing.values()))  # all robots' images are scaled alike
         return Batch(
-            images=self._processing.normalise_images(images).contiguous(),
-            prompts=self._prompts[torch.from_numpy(self._data.task_index[frames])],
-            states=torch.from_numpy(states) if self._processing.state else None,
+            images=any_processing.normalise_images(pixels).contiguous(),
+            prompts=self._prompts.of(texts.tolist(), rng),
+            states=torch.from_numpy(states) if states.shape[1] else None,
             actions=torch.from_numpy(actions),
-            keypoints=torch.from_numpy(self._data.keypoints[frames]),
+            keypoints=torch.from_numpy(keypoints),
+        )
+
+    def _of_one(self, part: Demonstrations, rows: NDArray[np.int64], image_size: int) -> tuple[NDArray, ...]:
+        """Instructions, (n, cameras, H, W, 3) images, normalised states and actions, key points of one dataset."""
+        processing = self._processing[part.robot]
+        views = [_shrink(view[rows], image_size) for view in part.views.values()]
+        return (
+            np.array([part.instructions[index] for index in part.task_index[rows]], dtype=object),
+            np.stack(views, axis=1),
+            processing.state_range.normalise(part.states[rows]),
+            processing.action_range.normalise(part.chunk(rows)).clip(-1, 1),
+            part.keypoints[rows] - self._centres[part.robot],
         )
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
-"""What a run begins with: a new model that fits the dataset, or a checkpoint that goes on learning."""
+"""What a run begins with: a new model that fits the datasets, or a checkpoint that goes on learning."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,30 @@ from vla.checkpoints.checkpoint import Checkpoint
 from vla.models.cogact import CogAct, CogActConfig
 from vla.models.family import name_of
 from vla.processing import Processing, Range
-from vla.tokenizer import BOS, COGNITION, PAD, PROMPT, build_tokenizer
+from vla.tokenizer import BOS, COGNITION, PAD, build_tokenizer
 from vla.training.dataset import Demonstrations, Statistics
+from vla.training.mixture import Mixture, statistics
 
 _IMAGE_MEAN, _IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _UNSCALED = "gripper"  # a command that is already -1 or 1
+_PROMPT = "{instruction}"  # a small model need not be told that it is a robot's
 
-Beginning = tuple[CogAct, Processing, tokenizers.Tokenizer]
+Beginning = tuple[CogAct, Mapping[str, Processing], tokenizers.Tokenizer]
 
 
-def starting(sizes: dict[str, Any], data: Demonstrations) -> Beginning:
+def starting(sizes: dict[str, Any], data: Mixture, sentences: Sequence[str]) -> Beginning:
     """A new model of these sizes.
 
+    Args:
+        sizes: of the model.
+        data: what it will learn from.
+        sentences: what its words are found in.
+
     Raises:
-        InputError: if the dataset's images are not of the model's size, or a size is wrong.
+        InputError: if the datasets' images are not of the model's size, or a size is wrong.
     """
-    processing = processing_for(data, sizes["image_size"])
-    tokenizer = build_tokenizer()
+    processing = {robot: processing_for(parts, sizes["image_size"]) for robot, parts in data.by_robot().items()}
+    tokenizer = build_tokenizer(sentences)
     return CogAct(_model_config(sizes, data, tokenizer)), processing, tokenizer
 
 
@@ -42,39 +50,49 @@ def origin(directory: Path) -> Checkpoint:
     return given
 
 
-def continuing(given: Checkpoint, data: Demonstrations) -> Beginning:
+def continuing(given: Checkpoint, data: Mixture) -> Beginning:
     """The model of a checkpoint, with its own normalisation and words.
 
-    Raises:
-        InputError: naming what the checkpoint and the dataset do not agree on.
-    """
-    had, has = given.processing, processing_for(data, given.model.config.image_size)
-    for name in ("cameras", "state", "actions", "period"):
-        mine, theirs = getattr(had, name), getattr(has, name)
-        if mine != theirs:
-            raise InputError(f"from: the checkpoint has {name} {mine}, the dataset {theirs}")
-    return _learner(given).float().train(), had, given.tokenizer
-
-
-def processing_for(data: Demonstrations, image_size: int) -> Processing:
-    """The processing that fits a dataset.
+    Args:
+        given: the checkpoint; one for a nameless robot takes it for the datasets' only one.
+        data: what it will learn from.
 
     Raises:
-        InputError: if its images are not of the model's size.
+        InputError: naming what the checkpoint and the datasets do not agree on.
     """
-    for name, view in data.views.items():
+    robots = data.by_robot()
+    known = given.robots or (dict.fromkeys(robots, given.processing) if len(robots) == 1 else {})
+    if unknown := sorted(set(robots) - set(known)):
+        raise InputError(f"from: the checkpoint knows {', '.join(known)}; the datasets are of {', '.join(unknown)}")
+    for robot, parts in robots.items():
+        had, has = known[robot], processing_for(parts, given.model.config.image_size)
+        for name in ("cameras", "state", "actions", "period"):
+            mine, theirs = getattr(had, name), getattr(has, name)
+            if mine != theirs:
+                raise InputError(f"from: the checkpoint has {name} {mine} of {robot}, the dataset {theirs}")
+    return _learner(given).float().train(), known, given.tokenizer
+
+
+def processing_for(parts: Sequence[Demonstrations], image_size: int) -> Processing:
+    """The processing that fits the datasets of one robot.
+
+    Raises:
+        InputError: if their images are not of the model's size.
+    """
+    first = parts[0]
+    for name, view in ((name, view) for part in parts for name, view in part.views.items()):
         if view.shape[1:3] != (image_size, image_size):
             raise InputError(f"camera {name!r} has images of {view.shape[1:3]}, the model wants {image_size} square")
     return Processing(
-        cameras=tuple(Camera(name, image_size, image_size) for name in data.views),
-        state=data.state_quantities,
-        actions=data.action_quantities,
-        period=data.period,
-        prompt=PROMPT,
+        cameras=tuple(Camera(name, image_size, image_size) for name in first.views),
+        state=first.state_quantities,
+        actions=first.action_quantities,
+        period=first.period,
+        prompt=_PROMPT,
         image_mean=_IMAGE_MEAN,
         image_std=_IMAGE_STD,
-        state_range=_range(data.state_statistics, [True] * data.states.shape[1]),
-        action_range=_range(data.action_statistics, [q.name != _UNSCALED for q in data.action_quantities]),
+        state_range=_range(statistics(parts, "states"), [True] * first.states.shape[1]),
+        action_range=_range(statistics(parts, "actions"), [q.name != _UNSCALED for q in first.action_quantities]),
     )
 
 
@@ -84,18 +102,19 @@ def _learner(given: Checkpoint) -> CogAct:
     return given.model
 
 
-def _range(statistics: Statistics, mask: list[bool]) -> Range:
-    return Range(tuple(statistics.q01.tolist()), tuple(statistics.q99.tolist()), tuple(mask))
+def _range(found: Statistics, mask: list[bool]) -> Range:
+    return Range(tuple(found.q01.tolist()), tuple(found.q99.tolist()), tuple(mask))
 
 
-def _model_config(sizes: dict[str, Any], data: Demonstrations, tokenizer: tokenizers.Tokenizer) -> CogActConfig:
+def _model_config(sizes: dict[str, Any], data: Mixture, tokenizer: tokenizers.Tokenizer) -> CogActConfig:
+    first = data.parts[0]
     decided = {
-        "cameras": len(data.views),
+        "cameras": len(first.views),
         "vocabulary": tokenizer.get_vocab_size(),
         "pad_id": tokenizer.token_to_id(PAD),
         "bos_id": tokenizer.token_to_id(BOS),
         "cognition_id": tokenizer.token_to_id(COGNITION),
-        "state_dim": data.states.shape[1],
-        "action_dim": data.actions.shape[1],
+        "state_dim": first.states.shape[1],
+        "action_dim": first.actions.shape[1],
     }
     return CogActConfig.from_dict(sizes | decided)

@@ -40,6 +40,8 @@ class Trainer:
         validation: (batches, frames) to measure on.
         out: directory of the run.
         identity: plain values of all else that a continued run must share with its past.
+        compiled: let `torch.compile` fuse the model's operations; needs a C++ compiler, and minutes at the beginning
+            and at each new image size.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Trainer:
         validation: tuple[Batches, np.ndarray],
         out: Path,
         identity: dict[str, Any],
+        compiled: bool = False,
     ) -> None:
         self.cloning = cloning
         self.step = 0
@@ -59,9 +62,11 @@ class Trainer:
         self._worker = copy.deepcopy(self._learner)  # the copy that computes gradients, maybe in bfloat16
         if cloning.bf16:
             self._worker.bfloat16()
-            if keypoints:  # places are labels, not activations
-                self._worker["keypoints"].centre = keypoints.centre.clone()
         use_training_operations(self._worker)
+        if compiled:
+            worker: Any = self._worker["model"]
+            for stage in ("encode", "prefill"):
+                setattr(worker, stage, torch.compile(getattr(worker, stage), dynamic=False))
         self._optimizer = Optimizer([self._learner])
         self._training = training
         self._validation, self._validation_frames = validation

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.api import InputError, Quantity
-from vla.training.lerobot_files import Directory
+from vla.training.lerobot_files import UNNAMED, Directory
 from vla.training.video_cache import open_images
 
 STATE, ACTION, KEYPOINTS = "observation.state", "action", "observation.environment_state"
@@ -53,6 +53,7 @@ class Demonstrations:
         state_quantities, action_quantities, keypoint_quantities: names and units of the columns.
         period: [s] between frames.
         horizon: rows of a chunk.
+        robot: its name.
     """
 
     views: Mapping[str, NDArray[np.uint8]]
@@ -68,25 +69,27 @@ class Demonstrations:
     keypoint_quantities: tuple[Quantity, ...]
     period: float
     horizon: int
+    robot: str = UNNAMED
 
     @classmethod
     def open(
-        cls, directory: str | Path, cameras: Sequence[str], horizon: int, cache_dir: str | Path | None = None
+        cls, directory: str | Path, cameras: Sequence[str] | None, horizon: int, cache_dir: str | Path | None = None
     ) -> "Demonstrations":
         """Open a dataset; the first time, decode its videos.
 
         Args:
             directory: LeRobotDataset v3.0 directory.
-            cameras: names, without the `observation.images.` before them.
+            cameras: names, without the `observation.images.` before them; None: the only one there is.
             horizon: rows of a chunk.
             cache_dir: where decoded images are kept, by default `.cache` in the directory.
 
         Raises:
             InputError: naming the file and the field that is missing, damaged, empty, not finite or inconsistent.
         """
+        files = Directory.open(Path(directory))
+        cameras = _only_camera(files) if cameras is None else cameras
         if horizon < 1 or not cameras:
             raise InputError(f"needs a horizon of at least 1 and a camera; got {horizon} and {list(cameras)}")
-        files = Directory.open(Path(directory))
         features = {camera: files.video(IMAGES + camera) for camera in cameras}
         episodes = files.episodes(list(features.values()))
         vectors = [STATE, ACTION, *([KEYPOINTS] if KEYPOINTS in files.features else [])]
@@ -107,6 +110,7 @@ class Demonstrations:
             keypoint_quantities=files.quantities(KEYPOINTS) if KEYPOINTS in table else (),
             period=1 / files.fps,
             horizon=horizon,
+            robot=files.robot,
         )
 
     def __len__(self) -> int:
@@ -177,3 +181,10 @@ class Demonstrations:
         chosen = np.random.default_rng(seed).permutation(episodes)[:held_out]
         validation = np.isin(self.episode_index, chosen)
         return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+
+def _only_camera(files: Directory) -> list[str]:
+    names = [feature.removeprefix(IMAGES) for feature in files.cameras()]
+    if len(names) != 1:
+        raise InputError(f"{files.root} has cameras {names}; name those to use, in order, with cameras=[…]")
+    return names

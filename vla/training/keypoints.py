@@ -18,16 +18,13 @@ class KeypointHead(nn.Module):
     Args:
         names: of the labels; `<thing>_x`, `<thing>_y`, `<thing>_z` are points [m] and come first, all others are
             numbers in [-1, 1] that belong to the first point.
-        centre: (labels,) typical values, about which positions are predicted.
         width: features of a visual token.
 
     Raises:
         InputError: if the names are not of this form.
     """
 
-    centre: Tensor
-
-    def __init__(self, names: tuple[str, ...], centre: Tensor, width: int) -> None:
+    def __init__(self, names: tuple[str, ...], width: int) -> None:
         super().__init__()
         self.points = sum(name.endswith("_x") for name in names)
         self.directions = len(names) - 3 * self.points
@@ -36,21 +33,20 @@ class KeypointHead(nn.Module):
             raise InputError(f"key points must be named <thing>_x, <thing>_y, <thing>_z and come first; got {names}")
         self.scores = nn.Linear(width, self.points)
         self.values = nn.Linear(width, 3 * self.points + self.directions)
-        self.register_buffer("centre", centre.clone())
 
     def loss(self, visual: Tensor, labels: Tensor) -> Tensor:
         """Mean absolute error, points in units of 10 cm.
 
         Args:
             visual: (batch, tokens, width).
-            labels: (batch, labels).
+            labels: (batch, labels), relative to typical values.
         """
         weights = self.scores(visual).float().softmax(dim=1)  # (batch, tokens, points)
         values = self.values(visual).float()  # (batch, tokens, 3 * points + directions)
         split = 3 * self.points
         places = values[..., :split].unflatten(-1, (self.points, 3))  # (batch, tokens, points, 3)
         predicted = torch.einsum("btp,btpc->bpc", weights, places).flatten(1)
-        wanted = (labels[:, :split] - self.centre[:split]) / _POINT_SCALE
+        wanted = labels[:, :split] / _POINT_SCALE
         loss = (predicted - wanted).abs().mean()
         if self.directions:
             directions = torch.einsum("bt,btd->bd", weights[..., 0], values[..., split:])

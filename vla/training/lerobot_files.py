@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vla.api import InputError, Quantity
 
 VERSION = "v3.0"
+UNNAMED = "robot"
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,22 @@ class Directory:
     def fps(self) -> float:
         return self.info["fps"]
 
+    @property
+    def robot(self) -> str:
+        """Name of the robot; a dataset need not say it."""
+        return self.info.get("robot_type") or UNNAMED
+
+    def cameras(self) -> list[str]:
+        """Names of all videos."""
+        return sorted(key for key, each in self.features.items() if each["dtype"] == "video")
+
     def video(self, feature: str) -> str:
         """The feature's name, if it is a video.
 
         Raises:
             InputError: naming the videos that exist.
         """
-        videos = sorted(key for key, each in self.features.items() if each["dtype"] == "video")
+        videos = self.cameras()
         if feature not in videos:
             raise InputError(f"{self.root / 'meta/info.json'} has no video {feature!r}; it has {videos}")
         described = self.features[feature].get("info", {}).get("video.fps", self.fps)

@@ -1,6 +1,7 @@
 """Puts a training run together from options: dataset, processing, model, trainer, and the checkpoint at the end."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,24 +10,25 @@ import numpy as np
 import tokenizers
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from vla.api import InputError
 from vla.checkpoints import native
 from vla.models.cogact import CogActConfig
 from vla.processing import Processing
 from vla.tokenizer import prompt_ids
-from vla.training.batches import Batches
+from vla.training.allocator import keep_freed_memory
+from vla.training.batches import Batches, Prompts
 from vla.training.beginning import continuing, origin, starting
 from vla.training.behaviour_cloning import Trainer
 from vla.training.checks import require_kind, require_number, require_texts, require_whole
-from vla.training.dataset import Demonstrations, Statistics
 from vla.training.keypoints import KeypointHead
+from vla.training.mixture import Mixture
 from vla.training.schedule import Cloning, Phase
+from vla.training.wordings import Wordings
 
 _CLONING = ("draws", "keypoint_weight", "average_decay", "checkpoint_minutes", "validate_every", "seed", "bf16")
-_OTHERS = ("dataset", "out", "from", "cameras", "validation_fraction", "validation_frames", "threads", "phases")
+_PLACES = ("dataset", "out", "from", "wordings")
+_OTHERS = (*_PLACES, "cameras", "validation_fraction", "validation_frames", "threads", "compile", "phases")
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,14 @@ class Run:
 
     Attributes:
         trainer: does the work.
-        processing, tokenizer: go into the checkpoint.
+        processing: of each robot; goes into the checkpoint, as the tokenizer does.
         options: all options, stored with the checkpoint.
         checkpoint: directory it is written to.
         frames: of the training data.
     """
 
     trainer: Trainer
-    processing: Processing
+    processing: Mapping[str, Processing]
     tokenizer: tokenizers.Tokenizer
     options: dict[str, Any]
     checkpoint: Path
@@ -57,7 +59,7 @@ class Run:
         training = {
             "options": self.options,
             "finished_steps": self.trainer.step,
-            "demonstrations": _collection(Path(self.options["dataset"])),
+            "demonstrations": [_collection(Path(dataset)) for dataset in _several(self.options["dataset"])],
         }
         native.save(self.checkpoint, self.trainer.average, self.processing, self.tokenizer, training)
 
@@ -74,33 +76,53 @@ def prepare(options: dict[str, Any]) -> Run:
     sizes = given.model.config.to_dict() if given else options["model"]
     cloning = _cloning(options, sizes["image_size"], sizes["patch_size"])
     torch.set_num_threads(options["threads"])
+    keep_freed_memory()
     torch.manual_seed(options["seed"])
     out = _writable(Path(options["out"]))
-    data = Demonstrations.open(options["dataset"], options["cameras"], sizes["horizon"])
-    model, processing, tokenizer = continuing(given, data) if given else starting(options["model"], data)
-    prompts = _prompts(data, processing, tokenizer, model.config)
+    data = Mixture.open(_several(options["dataset"]), options["cameras"], sizes["horizon"])
+    wordings = _wordings(data, options["wordings"])
+    if given:
+        model, processing, tokenizer = continuing(given, data)
+    else:
+        model, processing, tokenizer = starting(
+            options["model"], data, [text for each in wordings.values() for text in each]
+        )
+    prompts = _prompts(wordings, processing, tokenizer, model.config)
     train_frames, held_out = data.split(options["validation_fraction"], options["seed"])
     held_out = _spread(held_out, options["validation_frames"])
     keypoints = None
     if options["keypoint_weight"] > 0:
-        names = tuple(quantity.name for quantity in data.keypoint_quantities)
-        centre = torch.from_numpy(Statistics.of(data.keypoints).mean)
-        keypoints = KeypointHead(names, centre, model.config.language_width)
+        names = tuple(quantity.name for quantity in data.parts[0].keypoint_quantities)
+        keypoints = KeypointHead(names, model.config.language_width)
     batches = [Batches(data, frames, processing, prompts, options["seed"]) for frames in (train_frames, held_out)]
     identity = _identity(data, options["validation_fraction"], model.config, processing)
     identity["from"] = None if start is None else native.weights_hash(start)
-    trainer = Trainer(model, keypoints, cloning, batches[0], (batches[1], held_out), out, identity)
+    trainer = Trainer(model, keypoints, cloning, batches[0], (batches[1], held_out), out, identity, options["compile"])
     trainer.resume()
     return Run(trainer, processing, tokenizer, options, out / "checkpoint", len(train_frames))
 
 
 def _identity(
-    data: Demonstrations, validation_fraction: float, config: CogActConfig, processing: Processing
+    data: Mixture, validation_fraction: float, config: CogActConfig, processing: Mapping[str, Processing]
 ) -> dict[str, Any]:
     """What decides the weights besides how they are trained, by the names of the options as far as there are any."""
     decided = {"dataset": data.fingerprint(), "validation_fraction": validation_fraction}
     decided |= {f"model.{key}": value for key, value in config.to_dict().items()}
-    return decided | {f"processing.{key}": value for key, value in processing.to_dict().items()}
+    return decided | {
+        f"processing.{robot}.{key}": value
+        for robot, each in processing.items()
+        for key, value in each.to_dict().items()
+    }
+
+
+def _several(directories: str | list[str]) -> list[str]:
+    return [directories] if isinstance(directories, str) else directories
+
+
+def _wordings(data: Mixture, path: str | None) -> dict[str, list[str]]:
+    """Instruction -> what one can say, the instruction itself first."""
+    others = None if path is None else Wordings.read(Path(path))
+    return {text: [text, *(others.of(text) if others else [])] for text in data.instructions}
 
 
 def _spread(frames: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -116,11 +138,17 @@ def _collection(dataset: Path) -> dict[str, Any] | None:
 
 
 def _prompts(
-    data: Demonstrations, processing: Processing, tokenizer: tokenizers.Tokenizer, config: CogActConfig
-) -> Tensor:
-    """(instructions, words) int64, padded at the end."""
-    rows = [prompt_ids(tokenizer, processing.text(text), config.max_prompt)[0] for text in data.instructions]
-    return pad_sequence(rows, batch_first=True, padding_value=config.pad_id)
+    wordings: Mapping[str, list[str]],
+    processing: Mapping[str, Processing],
+    tokenizer: tokenizers.Tokenizer,
+    config: CogActConfig,
+) -> Prompts:
+    said = next(iter(processing.values())).text  # all robots of a model are spoken to alike
+    ids = {
+        instruction: [prompt_ids(tokenizer, said(text), config.max_prompt)[0] for text in texts]
+        for instruction, texts in wordings.items()
+    }
+    return Prompts(ids, config.pad_id)
 
 
 def _cloning(options: dict[str, Any], image_size: int, patch_size: int) -> Cloning:
@@ -149,11 +177,15 @@ def _check_kinds(options: dict[str, Any]) -> None:
     missing = sorted({*_CLONING, *_OTHERS, "model"} - set(options))
     if missing:
         raise InputError(f"these options are missing: {', '.join(missing)}")
-    for name in ("dataset", "out"):
-        require_kind(name, options[name], str, "a directory")
-    if options["from"] is not None:
-        require_kind("from", options["from"], str, "the directory of a checkpoint, or null")
-    require_texts("cameras", options["cameras"])
+    require_kind("out", options["out"], str, "a directory")
+    if not isinstance(options["dataset"], str):
+        require_texts("dataset", options["dataset"])
+    for name, what in (("from", "the directory of a checkpoint, or null"), ("wordings", "a file, or null")):
+        if options[name] is not None:
+            require_kind(name, options[name], str, what)
+    if options["cameras"] is not None:
+        require_texts("cameras", options["cameras"])
+    require_kind("compile", options["compile"], bool, "true or false")
     for name in ("threads", "validation_frames"):
         require_whole(name, options[name], 1)
     require_number("validation_fraction", options["validation_fraction"], below=1)

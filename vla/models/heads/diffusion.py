@@ -2,7 +2,8 @@
 
 import math
 import operator
-from itertools import accumulate
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -115,14 +116,11 @@ class DiffusionHead(nn.Module):
         """
         schedule = timesteps_for(steps, self.train_steps)
         levels = [*(self.noise_levels[timestep] for timestep in schedule), 1.0]
-        actions = torch.lerp(noise, _noised(known, noise, levels[0]), weights)
-        for timestep, level, following in zip(schedule, levels, levels[1:], strict=False):
-            predicted = self.predict(actions, timestep, cognition, guidance_scale)
-            estimate = self._clean(actions, predicted, level)
-            clean = torch.where(weights == 1, known, torch.lerp(estimate, known, weights))
-            implied = (actions - math.sqrt(level) * clean) / math.sqrt(1 - level)
-            actions = _noised(clean, implied, following)
-        return actions
+
+        def predict(index: int, actions: Tensor) -> Tensor:
+            return self.predict(actions, schedule[index], cognition, guidance_scale)
+
+        return ddim_inpaint(self.prediction, levels, predict, noise, known, weights)
 
     def predict(self, actions: Tensor, timestep: int, cognition: Tensor, guidance_scale: float) -> Tensor:
         """One guided evaluation of the network at one timestep, (batch, horizon, action_dim)."""
@@ -135,12 +133,6 @@ class DiffusionHead(nn.Module):
         conditioned, unconditioned = both.chunk(2)
         return unconditioned + guidance_scale * (conditioned - unconditioned)
 
-    def _clean(self, actions: Tensor, predicted: Tensor, level: float) -> Tensor:
-        """The clean chunk that a prediction stands for."""
-        if self.prediction == "epsilon":
-            return (actions - math.sqrt(1 - level) * predicted) / math.sqrt(level)
-        return predicted
-
     def step(self, actions: Tensor, predicted: Tensor, level: float, following: float) -> Tensor:
         """One DDIM step from noise level `level` to `following` (1 is clean)."""
         signal, spread = math.sqrt(level), math.sqrt(1 - level)
@@ -149,6 +141,38 @@ class DiffusionHead(nn.Module):
         else:
             noise, clean = (actions - signal * predicted) / spread, predicted
         return math.sqrt(following) * clean + math.sqrt(1 - following) * noise
+
+
+def ddim_inpaint(
+    prediction: str,
+    levels: Sequence[float],
+    predict: Callable[[int, Tensor], Tensor],
+    noise: Tensor,
+    known: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """The loop of `DiffusionHead.inpaint`.
+
+    Args:
+        prediction: what the network predicts, one of `PREDICTIONS`.
+        levels: noise levels from the first step's to 1, which is clean.
+        predict: (step, actions (batch, horizon, A)) -> the network's guided prediction.
+        noise, known, weights: as `DiffusionHead.inpaint`.
+    """
+    actions = torch.lerp(noise, _noised(known, noise, levels[0]), weights)
+    for index, (level, following) in enumerate(pairwise(levels)):
+        estimate = _clean(prediction, actions, predict(index, actions), level)
+        clean = torch.where(weights == 1, known, torch.lerp(estimate, known, weights))
+        implied = (actions - math.sqrt(level) * clean) / math.sqrt(1 - level)
+        actions = _noised(clean, implied, following)
+    return actions
+
+
+def _clean(prediction: str, actions: Tensor, predicted: Tensor, level: float) -> Tensor:
+    """The clean chunk that a prediction stands for."""
+    if prediction == "epsilon":
+        return (actions - math.sqrt(1 - level) * predicted) / math.sqrt(level)
+    return predicted
 
 
 def _noised(clean: Tensor, noise: Tensor, level: float) -> Tensor:

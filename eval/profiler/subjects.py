@@ -1,0 +1,118 @@
+"""What is measured: one model under several recipes, and what each of them costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eval.profiler.ceilings import timed
+from eval.profiler.cost import Cost, count
+from eval.profiler.latency import random_observation
+from eval.profiler.memory import forget_peak_memory, memory_in_use, peak_memory
+from eval.profiler.settings import Settings
+from vla import recipe as recipes
+from vla.api import InputError, Observation
+from vla.policy import DTYPES, VlaPolicy, find_device, load_policy
+from vla.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A policy to measure, and what was found out about it beforehand.
+
+    Attributes:
+        peak_bytes: the most memory in use during an answer, without what other recipes keep.
+        first_answer_ms: duration of the first answer, which may compile or capture.
+        actions: (horizon, A) of that answer in physical units.
+    """
+
+    policy: VlaPolicy
+    cost: Cost
+    peak_bytes: int
+    first_answer_ms: float
+    actions: NDArray[np.float32]
+
+
+class Loader:
+    """Builds policies of one model; its weights are in memory once, and again for each recipe that changes them."""
+
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        self._settings, self._device = settings, device
+        self._before_all = memory_in_use(device)
+        self._shared: VlaPolicy | None = None
+        self._shared_bytes = 0
+
+    def build(self, recipe: Recipe) -> tuple[VlaPolicy, int]:
+        """The policy, and how much memory is in use that it has no part in.
+
+        Raises:
+            InputError: as `load`.
+        """
+        others = memory_in_use(self._device) - self._before_all
+        if recipe.plugs["weights"]:
+            return self._load(recipe), others
+        if self._shared is None:
+            self._shared = self._load(recipe)
+            self._shared_bytes = memory_in_use(self._device) - self._before_all - others
+            return self._shared, others
+        return self._shared.with_recipe(recipe), others - self._shared_bytes
+
+    def _load(self, recipe: Recipe) -> VlaPolicy:
+        asked = self._settings
+        return load_policy(
+            asked.model,
+            asked.checkpoint,
+            recipe.name,
+            asked.device,
+            asked.dtype,
+            asked.init,
+            asked.dataset,
+        )
+
+
+def load(settings: Settings) -> tuple[list[Subject], Observation]:
+    """Load the model, share it among the recipes, and count what each costs.
+
+    Returns:
+        One subject per recipe, in order, and the observation that they answer.
+
+    Raises:
+        InputError: if a model, recipe, checkpoint, device or dtype cannot be used, or does not fit into memory.
+    """
+    chosen = [recipes.find(name) for name in settings.accel]  # before a large model is loaded in vain
+    device = find_device(settings.device)
+    _check_dtype(device, settings.dtype)
+    loader = Loader(settings, device)
+    subjects = []
+    for recipe in chosen:
+        policy, others = loader.build(recipe)
+        subjects.append(_examine(policy, random_observation(policy.spec, settings.instruction), others))
+    return subjects, random_observation(subjects[0].policy.spec, settings.instruction)
+
+
+def differences(subjects: Sequence[Subject]) -> list[float]:
+    """How far the actions of each are from the first's: the largest difference of any number of an action.
+
+    Each number is compared with the largest it is in the first's chunk.
+    """
+    reference = subjects[0].actions
+    scale = np.abs(reference).max(axis=0)  # (A,)
+    apart = [np.abs(subject.actions - reference).max(axis=0) for subject in subjects]
+    return [float(np.max(np.divide(far, scale, out=far.copy(), where=scale > 0))) for far in apart]
+
+
+def _examine(policy: VlaPolicy, observation: Observation, others: int) -> Subject:
+    answers: list[NDArray[np.float32]] = []
+    first = timed(policy.device, lambda: answers.append(policy.infer(observation).actions))
+    forget_peak_memory(policy.device)
+    policy.infer(observation)  # the first answer also pays for what libraries set up once
+    peak = peak_memory(policy.device) - others
+    return Subject(policy, count(policy, observation), peak, 1e3 * first, answers[0])
+
+
+def _check_dtype(device: torch.device, name: str) -> None:
+    wanted = DTYPES.get(name)  # `load_policy` refuses an unknown name
+    if device.type == "cuda" and wanted == torch.bfloat16 and not torch.cuda.is_bf16_supported(False):
+        raise InputError(f"dtype={name}: {torch.cuda.get_device_name(device)} has no bfloat16; use dtype=float32")

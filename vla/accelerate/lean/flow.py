@@ -1,0 +1,117 @@
+"""Lean stages of pi0.
+
+The state's token attends to the prefix and to itself, never to the actions: its keys and values are the same in every
+step of the flow, so they are computed once and join the prefix's. Of the prefix, only keys and values are ever read:
+its last layer needs nothing else. The time's part of the input map depends on the step alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vla.accelerate.lean.decoder import Decoder, Layer, Reduce, sequence
+from vla.accelerate.lean.diffusion import Blocks
+from vla.accelerate.lean.encoder import Encode
+from vla.accelerate.lean.vision import paligemma_tower
+from vla.models.pi0 import Pi0
+
+
+class Prefilled(NamedTuple):
+    """What the flow is conditioned on.
+
+    Attributes:
+        cache: keys and values of images, instruction and state by layer of the expert.
+        turn: of the actions' positions.
+        mask: (batch, 1, 1, all tokens) bool; None: there is no padding.
+    """
+
+    cache: tuple[tuple[Tensor, Tensor], ...]
+    turn: tuple[Tensor, Tensor]
+    mask: Tensor | None
+
+
+class LeanPi0:
+    """A pi0 with its number of flow steps fixed, over its own weights.
+
+    Args:
+        model: the pi0.
+        steps: of Euler's method.
+        encode, decoder_layer: those of `vla.accelerate.lean`, or compiled ones.
+        before: language layer -> what is done to the tokens in front of it.
+        wrap: what an action cache puts around the expert's layers.
+    """
+
+    def __init__(
+        self,
+        model: Pi0,
+        steps: int,
+        encode: Encode,
+        decoder_layer: Layer,
+        before: Mapping[int, Sequence[Reduce]],
+        wrap: Callable[[Blocks], Blocks],
+    ) -> None:
+        config, body = model.config, model.body
+        self._model, self._before, self._wrap = model, before, wrap
+        self._tower = paligemma_tower(body.vlm.vision_tower, encode)
+        prefix = config.cameras * config.visual_tokens + 1 + config.max_prompt
+        self._language = Decoder(body.vlm.language_model, decoder_layer, gemma=True, causal=False, positions=prefix)
+        self._expert = Decoder(body.dit, decoder_layer, gemma=True, causal=False, positions=prefix + 1 + config.horizon)
+        self._stride = -1.0 / steps
+        self._inputs, self._biases = _folded(model.head.embed, [1.0 + step * self._stride for step in range(steps)])
+
+    def encode(self, images: Tensor) -> Tensor:
+        """As `Pi0.encode`."""
+        tokens = self._model.body.vlm.multi_modal_projector(self._tower(images.flatten(0, 1)))
+        return tokens.reshape(len(images), -1, tokens.shape[-1])
+
+    def prefill(self, visual: Tensor, prompt: Tensor, state: Tensor | None) -> Prefilled:
+        """As `Pi0.prefill`, and what the expert makes of the state."""
+        embeddings, attended = self._model.sequence(visual, prompt)
+        full = sequence(embeddings, attended)
+        read, cache = self._language.read(full, 0, self._before)
+        following = attended.sum(dim=1, keepdim=True)  # (batch, 1): where the state stands
+        token = self._model.head.embed.state_proj(self._model.padded(state, visual))[:, None]
+        mask = _mask(read.attended, 1) if read.padded else None
+        _, cache = self._expert.go_on(self._cast(token), self._expert.turn(following), mask, cache, 0)
+        horizon = self._model.config.horizon
+        positions = following + 1 + torch.arange(horizon, device=following.device)
+        mask = _mask(read.attended, 1 + horizon) if read.padded else None
+        return Prefilled(tuple(cache), self._expert.turn(positions), mask)
+
+    def sample(self, prefilled: Prefilled, noise: Tensor) -> Tensor:
+        """As `Pi0.sample`."""
+        actions = noise
+
+        def expert(index: int, hidden: Tensor) -> Tensor:
+            made, _ = self._expert.go_on(hidden, prefilled.turn, prefilled.mask, prefilled.cache, hidden.shape[1])
+            return made
+
+        blocks = self._wrap(expert)
+        for index, bias in enumerate(self._biases):
+            inside = functional.silu(actions @ self._inputs + bias)  # (batch, horizon, expert_width)
+            hidden = blocks(index, self._cast(self._model.head.embed.action_time_mlp_out(inside)))
+            actions = actions + self._stride * self._model.head.velocity(self._expert.norm(hidden))
+        return actions[..., : self._model.config.action_dim]
+
+    def _cast(self, tokens: Tensor) -> Tensor:
+        return tokens.to(self._model.body.dtype)
+
+
+def _mask(attended: Tensor, more: int) -> Tensor:
+    """(batch, 1, 1, prefix and `more` tokens) bool: every token sees all but the prefix's padding."""
+    return functional.pad(attended, (0, more), value=True)[:, None, None]
+
+
+def _folded(embed: Any, times: Sequence[float]) -> tuple[Tensor, list[Tensor]]:
+    """The two maps from noisy actions to the inside of the action-time MLP as one.
+
+    Returns:
+        (action_width, expert_width), and for each time the bias (expert_width,) that it stands for.
+    """
+    of_actions, of_time = embed.action_time_mlp_in.weight.chunk(2, dim=1)  # each (expert_width, expert_width)
+    waves = embed.sinusoid_embeds(torch.tensor(times, device=of_time.device)).to(of_time.dtype)
+    biases = waves @ of_time.T + of_actions @ embed.action_in_proj.bias + embed.action_time_mlp_in.bias
+    return (of_actions @ embed.action_in_proj.weight).T.contiguous(), list(biases)

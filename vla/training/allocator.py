@@ -1,0 +1,16 @@
+"""Keeps freed memory with the process: each training step frees and asks again for the same hundreds of megabytes."""
+
+import ctypes
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of glibc's mallopt
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc's allocator not to return memory to the system; does nothing where there is another allocator.
+
+    Fetching pages anew takes a third of a training step on a CPU.
+    """
+    allocator = ctypes.CDLL(None)
+    if hasattr(allocator, "mallopt"):
+        for option, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**28)):
+            allocator.mallopt(option, value)
