@@ -1,7 +1,7 @@
 """A robot at 50 Hz while everything behind it goes wrong: does every period have a command, and when does it begin?
 
-    python benchmarks/faults.py                      # every fault, 8 s each
-    python benchmarks/faults.py --faults cut killed
+    python -m benchmarks.faults                      # every fault, 8 s each
+    python -m benchmarks.faults --faults cut killed
 
 The server is another process; between it and the robot lies a proxy that can drop bytes. Printed: periods, how many had
 an action of the policy and how many the robot's own hold, how late periods began (jitter), and what the loop counted.
@@ -9,17 +9,17 @@ an action of the policy and how many the robot's own hold, how late periods bega
 
 import argparse
 import logging
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import monotonic, sleep
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.network import Network
 from policy_server.client import RemotePolicy
 from policy_server.control_loop import ControlLoop
 from policy_server.report import Report, percentile_ms
@@ -87,44 +87,10 @@ class Arm:
         self.commands += 1
 
 
-class Network:
-    """Forwards TCP to a port; while it is cut, bytes disappear and no connection is made."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._target = ("127.0.0.1", int(endpoint.rpartition(":")[2]))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.cut = False
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                try:
-                    far = socket.create_connection(self._target)
-                except OSError:  # the server is away
-                    near.close()
-                    continue
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        lost = False
-        with suppress(OSError):
-            while data := source.recv(65536):
-                lost = lost or self.cut  # a connection that lost bytes never recovers
-                if not lost:
-                    sink.sendall(data)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-
 @contextmanager
 def server(fault: str, endpoint: str = "tcp://127.0.0.1:0") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server in a process of its own, and its endpoint."""
-    command = [sys.executable, __file__, "--serve", fault, "--endpoint", endpoint]
+    command = [sys.executable, "-m", "benchmarks.faults", "--serve", fault, "--endpoint", endpoint]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         yield process, process.stdout.readline().strip()

@@ -196,15 +196,10 @@ class RunFolder:
             return {}
         data = self.episodes.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
-        records: dict[Key, Record] = {}
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                record = Record.parse(line)
-            except InputError as error:
-                raise InputError(f"{self.episodes}, line {number}: {error}; choose another folder") from error
-            if record.key in records:
-                raise InputError(f"{self.episodes}, line {number}: {record.key} is there twice; choose another folder")
-            records[record.key] = record
+        try:
+            records = parse_records(whole, self.episodes)
+        except InputError as error:
+            raise InputError(f"{error}; choose another folder") from error
         if len(whole) < len(data):
             os.truncate(self.episodes, len(whole))
         return records
@@ -218,3 +213,21 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def parse_records(lines: bytes, source: Path) -> dict[Key, Record]:
+    """The records of whole lines of an `episodes.jsonl`.
+
+    Raises:
+        InputError: naming the source and the line that is no record, or repeats one.
+    """
+    records: dict[Key, Record] = {}
+    for number, line in enumerate(lines.splitlines(), start=1):
+        try:
+            record = Record.parse(line)
+        except InputError as error:
+            raise InputError(f"{source}, line {number}: {error}") from error
+        if record.key in records:
+            raise InputError(f"{source}, line {number}: {record.key} is there twice")
+        records[record.key] = record
+    return records

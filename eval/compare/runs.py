@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.results import FORMAT, NOTES, Key, Record
+from eval.results import FORMAT, NOTES, Key, Record, parse_records
 from vla.api import InputError
 
 STARTS = ("setting", "scene", "starts", "seed")  # keys of run.json that choose starts
@@ -137,15 +137,7 @@ def _records(path: Path) -> dict[Key, Record]:
     data = path.read_bytes()
     if data and not data.endswith(b"\n"):
         raise InputError(f"{path.parent} is unfinished: its last episode was cut off; {_FINISH}")
-    records: dict[Key, Record] = {}
-    for number, line in enumerate(data.splitlines(), start=1):
-        try:
-            record = Record.parse(line)
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
-        if record.key in records:
-            raise InputError(f"{path}, line {number}: {record.key} is there twice")
-        records[record.key] = record
+    records = parse_records(data, path)
     if not records:
         raise InputError(f"{path.parent} holds no episodes")
     return records

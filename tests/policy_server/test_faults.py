@@ -1,16 +1,14 @@
 """Servers that are killed and networks that are cut: the robot holds, and whatever comes back is used again."""
 
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.network import Network
 from policy_server.client import RemotePolicy
 from policy_server.control_loop import Command
 from policy_server.server import PolicyServer
@@ -19,41 +17,6 @@ from tests.policy_server.driven import PATIENCE, Driven
 from vla.api import ActionChunk, Observation
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-class Network:
-    """Forwards TCP to a port; while it is cut, connections stay open and bytes disappear."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._target = ("127.0.0.1", int(endpoint.rpartition(":")[2]))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.cut = False
-        self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
-                self._open += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        lost = False
-        with suppress(OSError):
-            while data := source.recv(65536):
-                lost = lost or self.cut  # a connection that lost bytes never recovers
-                if not lost:
-                    sink.sendall(data)
-
-    def close(self) -> None:
-        for one in (self._listener, *self._open):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
 
 
 @pytest.fixture

@@ -198,6 +198,22 @@ def test_key_points_at_their_usual_place_cost_nothing() -> None:
     torch.nn.init.zeros_(head.values.weight)
     torch.nn.init.zeros_(head.values.bias)
     visual = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 4, 8)).astype(np.float32))
-    assert head.loss(visual, torch.zeros(2, 5)).item() == 0
+    cognition = torch.ones(2, 8)
+    assert head.loss(visual, cognition, torch.zeros(2, 5)).item() == 0
     further = torch.tensor([0.1, 0.1, 0.1, 0, 0]).expand(2, -1)
-    assert head.loss(visual, further).item() == pytest.approx(1, abs=1e-5)
+    assert head.loss(visual, cognition, further).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_cognition_feature_decides_which_place_is_meant() -> None:
+    """Both frames show the same two things; only the instruction differs, and so does the label."""
+    torch.manual_seed(0)
+    head = KeypointHead(NAMES, 8)
+    visual = torch.randn(1, 2, 8).expand(2, -1, -1)
+    cognition, labels = torch.randn(2, 8), torch.tensor([[0.1, 0.1, 0.1, 0, 0], [-0.1, -0.1, -0.1, 0, 0]])
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = head.loss(visual, cognition, labels)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cadence_configs.command import DONE, command
 from vla.api import InputError
+from vla.training.allocator import keep_freed_memory
 from vla.training.run import prepare
 
 
@@ -16,6 +17,7 @@ def main(config: DictConfig) -> int:
     """Train, show progress, save the checkpoint whenever the state is saved."""
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     console = Console()
+    keep_freed_memory()
     run = prepare(options)
     console.print(f"{run.frames} frames, {run.parameters / 1e6:.2f} M parameters, {run.trainer.cloning.steps} steps")
     if run.trainer.step:

@@ -70,6 +70,9 @@ def continuing(given: Checkpoint, data: Mixture) -> Beginning:
             mine, theirs = getattr(had, name), getattr(has, name)
             if mine != theirs:
                 raise InputError(f"from: the checkpoint has {name} {mine} of {robot}, the dataset {theirs}")
+    for name in ("prompt", "lowercase", "image_mean", "image_std"):
+        if len({getattr(each, name) for each in known.values()}) > 1:
+            raise InputError(f"from: the robots of the checkpoint differ in their {name}; training needs one for all")
     return _learner(given).float().train(), known, given.tokenizer
 
 

@@ -193,7 +193,7 @@ class Trainer:
         if "keypoints" not in self._worker:
             return action_loss, torch.zeros(())
         head: Any = self._worker["keypoints"]
-        return action_loss, head.loss(visual, batch.keypoints)
+        return action_loss, head.loss(visual, cognition, batch.keypoints)
 
     def _log(self, losses: dict[str, float]) -> None:
         with (self._out / "train.jsonl").open("a") as log:

@@ -1,6 +1,8 @@
-"""Auxiliary loss: say where things are from the visual tokens alone, so that they carry positions early in training.
+"""Auxiliary loss: say where the things are that the instruction is about.
 
-Used only while training; the shipped model does not contain it.
+What is at a place is read from the visual tokens, which therefore carry positions early in training; which place is
+meant is asked with the cognition feature, which therefore has to understand the instruction where several things could
+be meant. Used only while training; the shipped model does not contain it.
 """
 
 import torch
@@ -10,15 +12,16 @@ from vla.api import InputError
 
 _POINT_SCALE = 0.1  # [m] that count as 1 in the loss
 _DIRECTION_WEIGHT = 0.3
+_KEY_WIDTH = 64
 
 
 class KeypointHead(nn.Module):
-    """Each point is a softmax-weighted mean of what every visual token says about it.
+    """Each point is a mean of what every visual token says about it, weighted by attention from the cognition feature.
 
     Args:
         names: of the labels; `<thing>_x`, `<thing>_y`, `<thing>_z` are points [m] and come first, all others are
             numbers in [-1, 1] that belong to the first point.
-        width: features of a visual token.
+        width: features of a visual token and of the cognition feature.
 
     Raises:
         InputError: if the names are not of this form.
@@ -31,17 +34,21 @@ class KeypointHead(nn.Module):
         expected = [name[:-2] + axis for name in names[: 3 * self.points : 3] for axis in ("_x", "_y", "_z")]
         if self.points == 0 or list(names[: 3 * self.points]) != expected:
             raise InputError(f"key points must be named <thing>_x, <thing>_y, <thing>_z and come first; got {names}")
-        self.scores = nn.Linear(width, self.points)
+        self.queries = nn.Linear(width, self.points * _KEY_WIDTH)
+        self.keys = nn.Linear(width, _KEY_WIDTH, bias=False)
         self.values = nn.Linear(width, 3 * self.points + self.directions)
 
-    def loss(self, visual: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, visual: Tensor, cognition: Tensor, labels: Tensor) -> Tensor:
         """Mean absolute error, points in units of 10 cm.
 
         Args:
             visual: (batch, tokens, width).
+            cognition: (batch, width).
             labels: (batch, labels), relative to typical values.
         """
-        weights = self.scores(visual).float().softmax(dim=1)  # (batch, tokens, points)
+        queries = self.queries(cognition).unflatten(-1, (self.points, _KEY_WIDTH))
+        scores = torch.einsum("btk,bpk->btp", self.keys(visual), queries) * _KEY_WIDTH**-0.5
+        weights = scores.float().softmax(dim=1)  # (batch, tokens, points)
         values = self.values(visual).float()  # (batch, tokens, 3 * points + directions)
         split = 3 * self.points
         places = values[..., :split].unflatten(-1, (self.points, 3))  # (batch, tokens, points, 3)

@@ -16,7 +16,6 @@ from vla.checkpoints import native
 from vla.models.cogact import CogActConfig
 from vla.processing import Processing
 from vla.tokenizer import prompt_ids
-from vla.training.allocator import keep_freed_memory
 from vla.training.batches import Batches, Prompts
 from vla.training.beginning import continuing, origin, starting
 from vla.training.behaviour_cloning import Trainer
@@ -76,7 +75,6 @@ def prepare(options: dict[str, Any]) -> Run:
     sizes = given.model.config.to_dict() if given else options["model"]
     cloning = _cloning(options, sizes["image_size"], sizes["patch_size"])
     torch.set_num_threads(options["threads"])
-    keep_freed_memory()
     torch.manual_seed(options["seed"])
     out = _writable(Path(options["out"]))
     data = Mixture.open(_several(options["dataset"]), options["cameras"], sizes["horizon"])
