@@ -16,6 +16,7 @@ from envs.lerobot_video import write_video
 from envs.shards import assemble, read_shard, write_shard
 from vla.api import InputError
 from vla.training.dataset import Demonstrations
+from vla.training.video_cache import open_shrunken
 
 CAMERA, LENGTHS = "eye", (3, 1, 6, 4)
 VIDEO = f"videos/observation.images.{CAMERA}/chunk-000/file-000.mp4"
@@ -99,6 +100,19 @@ def test_videos_are_decoded_once(root: Path, tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr("av.open", lambda *_: pytest.fail("decoded again"))
         assert np.array_equal(opened(root, cache_dir=tmp_path / "cache").images, first)
+
+
+def test_images_are_shrunken_once_to_the_mean_of_their_squares(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    squares = images.astype(np.float64).reshape(5, 4, 2, 4, 2, 3)
+    shrunken = open_shrunken(np.load(tmp_path / "images.npy", mmap_mode="r"), 4)
+    np.testing.assert_array_equal(shrunken, np.floor(squares.mean(axis=(2, 4))))
+    np.testing.assert_array_equal(open_shrunken(images, 4), shrunken)
+    kept = tmp_path / "images-4px.npy"
+    before = kept.stat().st_mtime_ns
+    open_shrunken(np.load(tmp_path / "images.npy", mmap_mode="r"), 4)
+    assert kept.stat().st_mtime_ns == before
 
 
 def test_a_cache_of_other_images_is_not_used(root: Path, happened: list[Demonstration]) -> None:

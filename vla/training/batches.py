@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from vla.processing import Processing
 from vla.training.dataset import Demonstrations
 from vla.training.mixture import Mixture, statistics
+from vla.training.video_cache import open_shrunken
 
 _BRIGHTNESS = 0.15  # of the pixel values
 _COLOUR = 12.0  # offset per channel, of 255
@@ -84,6 +85,7 @@ class Batches:
         self._processing = processing
         self._prompts = prompts
         self._seed = seed
+        self._shrunken: dict[tuple[int, int], list[NDArray[np.uint8]]] = {}  # (a dataset, image size) -> its views
         self._centres = {robot: statistics(parts, "keypoints").mean for robot, parts in mixture.by_robot().items()}
 
     def training(self, start: int, size: int, image_size: int) -> Batch:
@@ -116,7 +118,7 @@ class Batches:
     def _of_one(self, part: Demonstrations, rows: NDArray[np.int64], image_size: int) -> tuple[NDArray, ...]:
         """Instructions, (n, cameras, H, W, 3) images, normalised states and actions, key points of one dataset."""
         processing = self._processing[part.robot]
-        views = [_shrink(view[rows], image_size) for view in part.views.values()]
+        views = [view[rows] for view in self._views(part, image_size)]
         return (
             np.array([part.instructions[index] for index in part.task_index[rows]], dtype=object),
             np.stack(views, axis=1),
@@ -125,17 +127,14 @@ class Batches:
             part.keypoints[rows] - self._centres[part.robot],
         )
 
+    def _views(self, part: Demonstrations, image_size: int) -> list[NDArray[np.uint8]]:
+        key = (id(part), image_size)
+        if key not in self._shrunken:
+            self._shrunken[key] = [open_shrunken(view, image_size) for view in part.views.values()]
+        return self._shrunken[key]
+
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng((self._seed, 0, epoch)).permutation(self._frames)
-
-
-def _shrink(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Average over squares of pixels, (B, height, width, 3) -> (B, size, size, 3), rounded down."""
-    side = images.shape[1] // size
-    if side == 1:
-        return images
-    total = sum(images[:, i::side, j::side].astype(np.uint16) for i in range(side) for j in range(side))
-    return (total // side**2).astype(np.uint8)
 
 
 def _recoloured(images: Tensor, rng: np.random.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +16,7 @@ from vla.api import InputError
 from vla.training.lerobot_files import Directory, Episodes, VideoPart
 
 THREADS = 2
+_SHRUNK_TOGETHER = 256  # images
 
 
 def open_images(files: Directory, feature: str, episodes: Episodes, cache: Path) -> NDArray[np.uint8]:
@@ -40,6 +41,37 @@ def open_images(files: Directory, feature: str, episodes: Episodes, cache: Path)
     if not path.exists():
         _decode_all(files, feature, episodes, shape, path)
     return np.load(path, mmap_mode="r")
+
+
+def open_shrunken(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The same images averaged over squares of pixels, kept beside a memory-mapped original so that it is done once.
+
+    Args:
+        images: (frames, height, width, 3) as `open_images` gave them, or any other array, which is shrunk in memory.
+        size: [pixels] of the side wanted; divides the height.
+
+    Returns:
+        (frames, size, size, 3) uint8, values rounded down; the very same array if it has that size.
+    """
+    if images.shape[1] == size:
+        return images
+    shape = (len(images), size, size, 3)
+    if not isinstance(images, np.memmap) or not images.filename:
+        return _shrink(images, size, np.empty(shape, np.uint8))
+    original = Path(images.filename)
+    path = original.with_name(f"{original.stem}-{size}px.npy")
+    if not path.exists():
+        _write(path, shape, lambda array: _shrink(images, size, array))
+    return np.load(path, mmap_mode="r")
+
+
+def _shrink(images: NDArray[np.uint8], size: int, into: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    side = images.shape[1] // size
+    for first in range(0, len(images), _SHRUNK_TOGETHER):
+        part = images[first : first + _SHRUNK_TOGETHER]
+        total = sum(part[:, i::side, j::side].astype(np.uint16) for i in range(side) for j in range(side))
+        into[first : first + _SHRUNK_TOGETHER] = total // side**2
+    return into
 
 
 def _content(feature: str, episodes: Episodes) -> str:
@@ -68,10 +100,7 @@ def _by_file(parts: Sequence[VideoPart]) -> dict[Path, list[tuple[int, VideoPart
 def _decode_all(
     files: Directory, feature: str, episodes: Episodes, shape: tuple[int, int, int, int], path: Path
 ) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        array = _allocate(partial, shape)
+    def decode(array: np.memmap) -> None:
         with ThreadPoolExecutor(THREADS) as pool:
             jobs = [
                 pool.submit(_decode, video, parts, files.fps, array)
@@ -79,6 +108,17 @@ def _decode_all(
             ]
             for job in jobs:
                 job.result()
+
+    _write(path, shape, decode)
+
+
+def _write(path: Path, shape: tuple[int, int, int, int], fill: Callable[[np.memmap], object]) -> None:
+    """Let `fill` fill an array that gets its name when it is complete."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        array = _allocate(partial, shape)
+        fill(array)
         array.flush()
         partial.replace(path)
     except OSError as error:
