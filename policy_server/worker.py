@@ -75,7 +75,8 @@ class Worker:
         for request in requests:
             request.started = now
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="policy")
+            # A daemon: a server that nobody closed must not keep its program from ending; `close` waits for the job.
+            self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
             self._thread.start()
         self.job = Job(requests, forget, now, Future())
         self._jobs.put(self.job)

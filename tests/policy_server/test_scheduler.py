@@ -1,7 +1,10 @@
 """What the policy does next: turns, batches, deadlines and forgetting, without sockets and on a clock of our own."""
 
 import logging
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,17 @@ from tests.policies import SPEC, Batched, Digest, Gated, observation
 from tests.policy_server.sockets import Nobody
 from vla.api import ActionChunk, InputError, Policy
 
+made: list["Bench"] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No test leaves a thread behind."""
+    made.clear()
+    yield
+    for bench in made:
+        bench.scheduler.close()
+
 
 class Bench:
     """A Scheduler whose jobs the test waits for."""
@@ -23,6 +37,7 @@ class Bench:
         self.ended = threading.Semaphore(0)
         self.scheduler = Scheduler(policy, self.ended.release, batching, idle)
         self.seq = 0
+        made.append(self)
 
     def put(
         self, session: str, client: str = "one", now: float = 0.0, deadline_ms: float | None = None, **seen: Any
@@ -207,3 +222,15 @@ def test_warming_up_runs_every_batch_size_and_leaves_nothing_behind() -> None:
     warm_up(opened(policy), max_batch=3)
     assert {len(batch) for batch in policy.batches} == {2, 3}
     assert policy.asked == {}
+
+
+def test_a_scheduler_that_nobody_closed_lets_its_program_end() -> None:
+    program = """
+from tests.policies import Digest
+from tests.policy_server.test_scheduler import Bench
+
+Bench(Digest()).ask("default", "one")
+print("done")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr
