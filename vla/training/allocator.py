@@ -8,7 +8,8 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 def keep_freed_memory() -> None:
     """Tell glibc's allocator not to return memory to the system; does nothing where there is another allocator.
 
-    Fetching pages anew takes a third of a training step on a CPU.
+    A compiled forward and backward pass took 0.73 s in place of 1.13 s (5.8 M parameters, batch 64 at 112 px, one core
+    of a Xeon); without `torch.compile` there was no clear gain.
     """
     allocator = ctypes.CDLL(None)
     if hasattr(allocator, "mallopt"):
