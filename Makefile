@@ -2,6 +2,7 @@
 .PHONY: help setup eval test check format lint types doctor clean FORCE
 
 READY := .venv/.ready
+TEST_PROCESSES := 2
 # A tree that was moved or copied is set up again: the scripts in .venv hold absolute paths.
 STALE := $(if $(filter $(CURDIR),$(shell cat $(READY) 2>/dev/null)),,FORCE)
 
@@ -23,7 +24,7 @@ eval: setup
 	@.venv/bin/cadence-eval 'tasks=[widowx_spoon_on_towel]' $(ARGS)
 
 test: setup
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 check: lint types test
 

@@ -6,12 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 CONFIGS = Path(__file__).parent
+
+
+class JobFailed(Exception):
+    """A job of a sweep ended with another exit status than 0."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 def command(config_name: str, usage_errors: tuple[type[Exception], ...]) -> Callable[..., Callable[[], None]]:
@@ -34,6 +44,8 @@ def command(config_name: str, usage_errors: tuple[type[Exception], ...]) -> Call
                     status = max(status, run(config))
                 except (*usage_errors, OmegaConfBaseException) as error:
                     status = _refuse(error)
+                if status and HydraConfig.get().mode is RunMode.MULTIRUN:  # it may run in a process of its own
+                    raise JobFailed(status)
 
             try:
                 hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(job)()
@@ -41,6 +53,8 @@ def command(config_name: str, usage_errors: tuple[type[Exception], ...]) -> Call
                 status = _refuse(f"{str(error).splitlines()[0]} Keys: {', '.join(keys(config_name))}")
             except KeyboardInterrupt:
                 status = FAILED
+            except JobFailed as failure:  # Hydra has said which
+                status = failure.status
             sys.exit(status)
 
         return main

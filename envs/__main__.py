@@ -10,14 +10,15 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+import envs
 from cadence_configs.command import DONE, FAILED, command
-from envs.collection import Request, collect
+from envs.collection import MakeWorld, Request, collect, make_world
 from envs.demonstrations import Noise
 from envs.errors import EnvError, UnknownNameError
 from envs.shards import Shard
 from envs.tasks import find, names
 
-GROUPS = ("all", "widowx", "google_robot")
+GROUPS = ("all", "widowx", "google_robot", "conveyor")
 
 
 @command("collect", usage_errors=(EnvError,))
@@ -25,16 +26,28 @@ def main(config: DictConfig) -> int:
     """Collect, show progress, report what was kept and how fast."""
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     out, workers = directory(options.pop("out")), options.pop("workers")
-    options["tasks"] = resolve_tasks(options["tasks"])
-    options["variants"] = read_variants(options["variants"])
-    request = Request(**{**options, "noise": read_noise(options["noise"])})
+    return run(read_request(options), out, workers)
+
+
+def run(request: Request, out: Path, workers: int, make: MakeWorld = make_world) -> int:
+    """Collect with progress on the console; the exit status."""
     console = Console()
     try:
-        _collect(request, out, workers, console)
+        _collect(request, out, workers, console, make)
     except BrokenProcessPool:
         console.print("error: a worker process died (out of memory?); run the same command again to continue")
         return FAILED
     return DONE
+
+
+def read_request(options: dict[str, Any]) -> Request:
+    """What to collect, from the command's options without `out` and `workers`.
+
+    Raises:
+        EnvError: naming the option at fault.
+    """
+    tasks, variants = resolve_tasks(options["tasks"]), read_variants(options["variants"])
+    return Request(**{**options, "tasks": tasks, "variants": variants, "noise": read_noise(options["noise"])})
 
 
 def directory(out: object) -> Path:
@@ -87,14 +100,15 @@ def resolve_tasks(tasks: str | list[str]) -> tuple[str, ...]:
     wanted = [tasks] if isinstance(tasks, str) else tasks
     found: list[str] = []
     for name in wanted:
-        members = [task for task in names() if name == "all" or task.startswith(f"{name}_")] if name in GROUPS else []
+        covered = envs.SIMPLER if name == "all" else [task for task in names() if task.startswith(f"{name}_")]
+        members = covered if name in GROUPS else []
         if not members and name not in names():
             raise UnknownNameError("task", name, [*names(), *GROUPS])
         found += members or [find(name).name]
     return tuple(dict.fromkeys(found))
 
 
-def _collect(request: Request, out: Path, workers: int, console: Console) -> None:
+def _collect(request: Request, out: Path, workers: int, console: Console, make: MakeWorld) -> None:
     started, frames = time.monotonic(), 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
@@ -105,7 +119,7 @@ def _collect(request: Request, out: Path, workers: int, console: Console) -> Non
             frames += shard.frames if fresh else 0
             progress.advance(bars[shard.task], len(shard.episodes))
 
-        summary = collect(request, out, workers, on_shard)
+        summary = collect(request, out, workers, on_shard, make)
     minutes = (time.monotonic() - started) / 60
     console.print(f"{out}: {summary['episodes']} episodes, {summary['frames']} frames")
     console.print(f"{frames} of them new, {frames / minutes:.0f} frames/min with {workers} worker(s)")

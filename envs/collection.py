@@ -50,6 +50,7 @@ class Request:
         variants: what the scenes look like, shard after shard in turn; None for SIMPLER's variants of task and setting.
         scene: `official`, or `mixed`, where every attempt asks for one of the goals that are possible.
         robot_assets: checkout of MuJoCo Menagerie whose meshes replace our own robots.
+        learner: who acts for a part of each episode while the expert labels; "" for nobody.
 
     Raises:
         EnvError: if a number is out of range or a task is named twice.
@@ -65,6 +66,7 @@ class Request:
     variants: tuple[str, ...] | None = (BASE,)
     scene: str = OFFICIAL
     robot_assets: str | None = None
+    learner: str = ""
 
     def __post_init__(self) -> None:
         for name in ("episodes", "hold_steps", "shard"):

@@ -49,6 +49,7 @@ class EndEffectorController:
         self.target_position: Vector = np.zeros(3)
         self.target_rotation: Matrix = np.eye(3)
         self._target_joints: Vector = np.zeros(len(robot.arm))
+        self._path: tuple[Matrix, Matrix] | None = None
         self._waypoint = self._waypoint_velocity = self._target_joints
         self.finger_waypoint: Vector = np.zeros(len(robot.gripper))
         self.servo_targets: Matrix = np.zeros((robot.substeps, len(self._actuators)))
@@ -82,12 +83,14 @@ class EndEffectorController:
         self.servo_targets[:] = np.hstack([self._arm_path(), self._finger_path(data, opening)])
         return clipped or opening != action[6]
 
-    def advance(self, data: mujoco.MjData) -> None:
-        """Run the physics of one control period.
+    def advance(self, data: mujoco.MjData, steps: int | None = None) -> None:
+        """Run the physics of one control period, or of its first `steps`, after which a path is left where it is then.
 
         A servo's force K (target - q) - D qdot stays within its limit because the target stays near q + D / K qdot.
         """
-        for targets in self.servo_targets:
+        if self._path is not None and steps is not None:
+            self._waypoint, self._waypoint_velocity = (values[steps] for values in self._path)
+        for targets in self.servo_targets[:steps]:
             relaxed = data.qpos[self._qpos] + self._lag * data.qvel[self._dofs]
             data.ctrl[self._actuators] = np.minimum(
                 np.maximum(targets, relaxed - self._stretch), relaxed + self._stretch
@@ -116,6 +119,7 @@ class EndEffectorController:
         positions, velocities = plan(
             self._waypoint, self._waypoint_velocity, self._target_joints, self.robot.arm_motion, self._times
         )
+        self._path = positions, velocities
         self._waypoint, self._waypoint_velocity = positions[-1], velocities[-1]
         return positions[1:]
 

@@ -1,5 +1,6 @@
 """The one gymnasium environment: a robot, a task, a camera, and actions that a policy could send."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from envs.building import build
 from envs.errors import EnvError
 from envs.geometry import roll_pitch_yaw
 from envs.rendering import CameraRenderer
+from envs.spaces import action_space, observation_space
 from envs.staging import MIXED, Staging
 from envs.task import Goal, Judge, Start, Success, Task
 from envs.variant import VISUAL_MATCHING
@@ -73,13 +75,12 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.judge: Judge
         self.success: Success
         self._load(self.start)
-        self._elapsed = 0
+        self._physics_steps = 0  # of this episode
         self._clipped = self._solved_once = False
         self._episode_id: int | None = None
         self._gripper = 1.0
-        self.observation_space = self._observation_space(image_size)
-        high = np.array([1.0, 1.0, 1.0, np.pi / 2, np.pi / 2, np.pi / 2, 1.0], np.float32)
-        self.action_space = gymnasium.spaces.Box(-high, high)
+        self.observation_space = observation_space({self.camera_name: image_size} if render else {})
+        self.action_space = action_space()
 
     @property
     def control_period(self) -> float:
@@ -103,6 +104,11 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def hold_action(self) -> NDArray[np.float32]:
         """(7,) the action that changes nothing: no motion, the gripper as last commanded."""
         return np.array([0, 0, 0, 0, 0, 0, self._gripper], np.float32)
+
+    @property
+    def simulated_time(self) -> float:
+        """[s] since the episode began."""
+        return self._physics_steps * self.robot.physics_step
 
     @property
     def renderer_name(self) -> str:
@@ -133,7 +139,7 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.goal = self._checked_goal(options.get("goal", 0))
         self._prepare()
         self.judge = self.goal.judge(self.world)
-        self._elapsed, self._clipped, self._solved_once, self._gripper = 0, False, False, 1.0
+        self._physics_steps, self._clipped, self._solved_once, self._gripper = 0, False, False, 1.0
         self.success = self.judge.update()
         return self._observation(), self._info()
 
@@ -148,12 +154,21 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             raise EnvError(f"an action is 7 finite numbers {self.action_names}, got shape {command.shape}: {action}")
         self._clipped = self.world.controller.command(self.world.data, command)
         self._gripper = float(np.clip(command[6], -1, 1))
-        self.world.controller.advance(self.world.data)
-        self._elapsed += 1
-        self.success = self.judge.update()
-        self._solved_once |= self.success.official
-        truncated = self._elapsed >= self.task.max_steps
-        return self._observation(), float(self.success.official), False, truncated, self._info()
+        return self._advance(self.robot.substeps)
+
+    def wait(self, seconds: float) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Hold for up to a control period, rounded up to physics steps, as when waiting for an answer; as `step`.
+
+        Success is judged once per control period of simulated time, and the time limit counts waiting too.
+
+        Raises:
+            EnvError: if it is longer, or no time at all.
+        """
+        if not 0 < seconds <= self.control_period * (1 + 1e-9):
+            raise EnvError(f"wait more than 0 s and at most a control period, {self.control_period} s; got {seconds}")
+        steps = min(math.ceil(seconds / self.robot.physics_step - 1e-6), self.robot.substeps)
+        self._clipped = self.world.controller.command(self.world.data, self.hold_action.astype(np.float64))
+        return self._advance(max(1, steps))
 
     def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
         """(height, width, 3) what the policy's camera sees now.
@@ -182,6 +197,21 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         yaw = 2 * (points.grasp_yaw - roll_pitch_yaw(world.base_rotation)[2])
         places = [world.in_base(points.source), world.in_base(points.target)]
         return np.concatenate([*places, tcp, [np.sin(yaw), np.cos(yaw)]]).astype(np.float32)
+
+    @property
+    def _elapsed(self) -> int:
+        """Whole control periods of this episode."""
+        return self._physics_steps // self.robot.substeps
+
+    def _advance(self, steps: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Run the physics after a command, and look at the world if a control period has become full."""
+        self.world.controller.advance(self.world.data, steps)
+        before, self._physics_steps = self._elapsed, self._physics_steps + steps
+        if self._elapsed > before:
+            self.success = self.judge.update()
+            self._solved_once |= self.success.official
+        truncated = self._elapsed >= self.task.max_steps
+        return self._observation(), float(self.success.official), False, truncated, self._info()
 
     def _drawer(self) -> CameraRenderer:
         if self._renderer is None:
@@ -230,24 +260,18 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         world.advance(round(_SETTLE_TIME / self.robot.physics_step))
         if world.is_moving():
             world.advance(round(_LONGER_SETTLE_TIME / self.robot.physics_step))
+        for name, speed in self.start.speeds.items():
+            world.drive(name, speed)
 
     def _load(self, start: Start) -> None:
         """Build the world that holds the objects of a start."""
         model = build(self.task, start, self.staging, self._image_size)
         self.world = World(self.robot, self.task.mount, model, start.objects)
-        if self.render_mode is not None:
-            if self._renderer is None:
-                matched = self.staging.setting == VISUAL_MATCHING
-                self._renderer = CameraRenderer(model, self._image_size, matched, self.staging.overlay)
-            else:
-                self._renderer.load(model)
-
-    def _observation_space(self, image_size: tuple[int, int]) -> gymnasium.spaces.Dict:
-        image = gymnasium.spaces.Box(0, 255, (*image_size, 3), np.uint8)
-        images = gymnasium.spaces.Dict({self.camera_name: image} if self.render_mode else {})
-        furthest = np.array([2.0, 2.0, 2.0, np.pi, np.pi, np.pi, 1.2], np.float32)  # beyond any reachable state
-        state = gymnasium.spaces.Box(-furthest, furthest)
-        return gymnasium.spaces.Dict({"images": images, "state": state})
+        if self._renderer is not None:
+            self._renderer.load(model)
+        elif self.render_mode is not None:
+            matched = self.staging.setting == VISUAL_MATCHING
+            self._renderer = CameraRenderer(model, self._image_size, matched, self.staging.overlay)
 
     def _observation(self) -> dict[str, Any]:
         images = {self.camera_name: self.render()} if self._renderer else {}

@@ -31,7 +31,7 @@ from envs.task import Goal, Start
 from envs.tasks import find
 from envs.variant import VARIANT_AGGREGATION
 
-ENVIRONMENTS = list(envs.TASKS)
+ENVIRONMENTS = list(envs.SIMPLER)
 
 # What a prepackaged environment is like, and cannot be otherwise here.
 _PLANNED = "arm_pd_ee_delta_pose_align_interpolate_by_planner_gripper_pd_joint_target_delta_pos_interpolate_by_planner"

@@ -84,12 +84,14 @@ class Start:
         goals: what can be asked for in this scene; the first is what the task asks for.
         base: where the robot stands, None for the mount's own place.
         joints: positions of the furniture's joints (drawers) [m]; those not named are 0.
+        speeds: of the furniture's motors (conveyors) once objects have settled [m/s]; those not named stand still.
     """
 
     objects: Mapping[str, PlanarPose]
     goals: tuple[Goal, ...]
     base: PlanarPose | None = None
     joints: Mapping[str, float] = field(default_factory=dict)
+    speeds: Mapping[str, float] = field(default_factory=dict)
 
 
 class Task(Protocol):

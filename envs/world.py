@@ -135,6 +135,10 @@ class World:
         joint = self.data.joint(name)
         joint.qpos[0], joint.qvel[0] = position, 0.0
 
+    def drive(self, motor: str, speed: float) -> None:
+        """Run a motor at a speed [m/s] from now on."""
+        self.data.actuator(motor).ctrl[0] = speed
+
     def place(self, body: str, pose: PlanarPose, surface: float) -> None:
         """Put a free body at rest with its lowest point just above a surface of this height [m]."""
         joint = self.data.joint(body)

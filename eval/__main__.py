@@ -1,22 +1,26 @@
 """`cadence-eval`: scores a policy on tasks and writes episodes, results, videos and a report."""
 
-import importlib
 import json
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from cadence_configs.command import DONE, FAILED, command
 from envs.errors import EnvError
+from eval.planning import plan
 from eval.results import RunFolder, write_atomically
 from eval.served import ServerError
-from eval.settings import Settings, plan
+from eval.settings import Settings
+from eval.several import evaluate_all, runs_of
+from eval.spread import WorkerLost
 from vla.api import InputError
+
+if TYPE_CHECKING:
+    from eval.baseline import Baseline
 
 ASKED, RENDERER, IMAGES = "asked", "gl_renderer", "images"  # notes in run.json
 
@@ -25,45 +29,45 @@ ASKED, RENDERER, IMAGES = "asked", "gl_renderer", "images"  # notes in run.json
 def main(config: DictConfig) -> int:
     """Evaluate; exit status 1 if an episode asked for ended in an error or a timeout."""
     values: Any = OmegaConf.to_container(config, resolve=True)
-    settings = Settings.read(values)
-    console = Console()
+    runs, console = runs_of(values), Console()
     try:
-        return evaluate(settings, console)
-    except (ServerError, OSError) as error:  # OSError: results cannot be stored, on a full disk for example
+        if len(runs) == 1:
+            return evaluate(next(iter(runs.values())), console)
+        return evaluate_all(runs, evaluate, Path(values["out"]), sys.argv, console)
+    except (ServerError, WorkerLost, OSError) as error:  # OSError: results cannot be stored, on a full disk for example
         print(f"error: {error}", file=sys.stderr)
         return FAILED
 
 
 def evaluate(settings: Settings, console: Console) -> int:
     """Run what is missing, then write and print results; returns the exit status."""
-    from eval.evaluate import VIDEOS, Evaluation, identity, pending
+    from eval.baseline import Baseline
+    from eval.evaluate import pending
     from eval.observers import progress
-    from eval.sources import open_source
-    from eval.worlds import grid_size, make_world, suite, task_names
+    from eval.team import open_team
+    from eval.worlds import grid_size, suite, task_names
 
     episodes = plan(settings, task_names(), grid_size, suite)
-    build = partial(make_world, overlay=settings.overlay, robot_assets=settings.robot_assets)
+    baseline = Baseline.read(settings.baseline, episodes) if settings.baseline else None
+    signed = {**settings.identity(), "tasks": sorted({episode.task for episode in episodes})}
     with RunFolder(Path(settings.out)) as folder:
-        folder.claim(settings.identity())
+        folder.claim(signed)
         todo, asked = pending(episodes, folder.records), settings.asked()
         console.print(f"{len(todo)} of {len(episodes)} episodes to run, results in {folder.path}", markup=False)
         if todo or folder.notes.get(ASKED) != asked:  # else all was done, by the same policy: nothing needs to start
-            with open_source(settings, (todo or episodes)[0].task) as source:
-                importlib.import_module("envs.manipulation")  # here, because a server is starting meanwhile
-                signed = {**settings.identity(), **identity(source)}
-                folder.claim(signed)
-                videos = folder.path / VIDEOS if settings.video else None
-                with Evaluation(source, build, settings.rows, videos) as evaluation:
-                    evaluation.enter((todo or episodes)[0])
-                    folder.sign(signed, {ASKED: asked, RENDERER: evaluation.renderer, IMAGES: settings.images})
-                    if todo:
-                        with progress(console, len(todo)) as watch:
-                            evaluation.run(todo, folder, watch)
-        report(folder, folder.notes, console)
+            first = (todo or episodes)[0]
+            with open_team(settings, first) as team:
+                entered = team.begin(first)
+                notes = {ASKED: asked, RENDERER: entered.renderer, IMAGES: settings.images}
+                folder.sign({**signed, **entered.identity}, notes)
+                if todo:
+                    with progress(console, len(todo)) as watch:
+                        team.run(todo, folder, watch)
+        report(folder, folder.notes, console, baseline)
         return FAILED if pending(episodes, folder.records) else DONE
 
 
-def report(folder: RunFolder, notes: Mapping[str, Any], console: Console) -> None:
+def report(folder: RunFolder, notes: Mapping[str, Any], console: Console, baseline: "Baseline | None" = None) -> None:
     """Write `results.json` and `report.html` from the stored episodes and print both tables."""
     from eval.machine import describe
     from eval.markdown import results_markdown
@@ -74,6 +78,8 @@ def report(folder: RunFolder, notes: Mapping[str, Any], console: Console) -> Non
     records = list(folder.records.values())
     meta = {**describe(sys.argv, notes.get(RENDERER, "")), IMAGES: notes.get(IMAGES, "")}
     content = results(records, meta, left_out({record.variant for record in records}))
+    if baseline is not None:
+        content["paired"] = baseline.paired(folder, content)
     write_atomically(folder.path / "results.json", json.dumps(content, indent=2) + "\n")
     write_atomically(folder.path / "results.md", results_markdown(content))
     page = write_report(folder.path, content, records)

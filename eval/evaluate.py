@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from eval.observers import Video, Watcher
 from eval.policies import quantities
+from eval.realtime import Realtime
 from eval.results import Key, Record, RunFolder
 from eval.rollout import Episode, Rollout, check_fit, rollout
 from eval.sources import Source
@@ -19,7 +20,20 @@ from vla.chunking import OpenLoop
 EXPIRED = "expired"  # the server's word for an observation that waited longer than the robot does
 VIDEOS = "videos"  # within the run's folder
 
+TRIES = 3  # how often an episode may lose its worker before it counts as broken
 MakeWorld = Callable[[Episode, Sequence[Camera], bool], Any]  # its world, for cameras the policy reads; film it
+
+
+class Entered(NamedTuple):
+    """What is known once the first world and the policy are there.
+
+    Attributes:
+        identity: what makes two policies of one kind different.
+        renderer: what draws the images.
+    """
+
+    identity: dict[str, str]
+    renderer: str
 
 
 @dataclass
@@ -31,6 +45,7 @@ class Evaluation:
         make_world: builds the environment of an episode's task and variant.
         execute: actions taken from each chunk.
         videos: folder for videos, or None.
+        realtime: how simulated time goes on while the policy thinks; None: it stands still.
 
     Attributes:
         renderer: what drew the images of the newest environment.
@@ -40,6 +55,7 @@ class Evaluation:
     make_world: MakeWorld
     execute: int
     videos: Path | None = None
+    realtime: Realtime | None = None
     renderer: str = ""
     _stage: tuple[str, ...] = ()
     _world: Any = field(default=None, repr=False)
@@ -50,6 +66,15 @@ class Evaluation:
     def __exit__(self, *_: object) -> None:
         self._close()
 
+    def begin(self, episode: Episode) -> Entered:
+        """Make ready for a first episode, which shows what policy this is.
+
+        Raises:
+            InputError: if the policy does not fit the robot.
+        """
+        self.enter(episode)
+        return Entered(identity(self.source), self.renderer)
+
     def run(self, episodes: Iterable[Episode], folder: RunFolder, watch: Watcher) -> None:
         """Run and store episodes.
 
@@ -57,7 +82,7 @@ class Evaluation:
             InputError: if the policy does not fit the robot of a task; nothing of that task is run.
         """
         for episode in episodes:
-            if stage_of(episode) != self._stage:  # outside the episode: what is wrong with a whole task is the user's
+            if not self.is_at(episode):  # outside the episode: what is wrong with a whole task is the user's
                 self.enter(episode)
             record = self.attempt(episode)
             folder.add(record)
@@ -74,7 +99,11 @@ class Evaluation:
             policy = self.source.policy(world.unwrapped)
             spec = policy.spec
             video = Video(self.videos, episode, period) if self.videos else None
-            rollout(world, policy, episode, OpenLoop(self.execute), [video] if video else [], into=seen)
+            films = [video] if video else []
+            if self.realtime is None:
+                rollout(world, policy, episode, OpenLoop(self.execute), films, into=seen)
+            else:
+                self.realtime.rollout(world, policy, episode, self.execute, films, into=seen)
         except Exception as problem:  # an episode that broke is neither a success nor a failure: say what happened
             outcome, error = _went_wrong(problem)
             self._close()  # its state cannot be trusted
@@ -104,6 +133,10 @@ class Evaluation:
             )
         return self._world
 
+    def is_at(self, episode: Episode) -> bool:
+        """Whether the environment at hand, or the one that broke last, is that of an episode."""
+        return stage_of(episode) == self._stage
+
     def _close(self) -> None:
         if self._world is not None:
             self._world.close()
@@ -128,6 +161,11 @@ def pending(episodes: Iterable[Episode], done: Mapping[Key, Record]) -> list[Epi
 
 def key_of(episode: Episode) -> Key:
     return Key(episode.task, episode.setting, episode.variant, episode.episode_id)
+
+
+def lost(episode: Episode, why: str) -> Record:
+    """The record of an episode whose worker was lost again and again."""
+    return _record(episode, Rollout(), "error", why, None, (0.0, 0.0))
 
 
 def _went_wrong(problem: Exception) -> tuple[str, str]:

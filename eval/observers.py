@@ -1,5 +1,6 @@
 """What watches a run without taking part: the video of each episode and the progress on the terminal."""
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
@@ -27,7 +28,8 @@ class Video:
 
     def __init__(self, folder: Path, episode: Episode, period: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._stem = f"{episode.task}_{episode.episode_id}"
+        variant = "" if episode.variant == "base" else f"_{episode.variant}"
+        self._stem = re.sub(r"[^\w.-]+", "_", f"{episode.task}{variant}_{episode.episode_id}")
         self._folder = folder
         self._partial = folder / f"{self._stem}.part.mp4"
         self._rate = Fraction(1 / period).limit_denominator(1000)

@@ -164,6 +164,12 @@ class RunFolder:
         write_atomically(self.identity, json.dumps(content, indent=2) + "\n")
 
     @property
+    def signed(self) -> dict[str, Any]:
+        """What this run is, as last signed; empty before."""
+        stored = self._stored_identity() if self.identity.exists() else {}
+        return {name: value for name, value in stored.items() if name not in ("format", NOTES)}
+
+    @property
     def notes(self) -> dict[str, Any]:
         """As last signed; empty before."""
         notes = self._stored_identity().get(NOTES) if self.identity.exists() else None

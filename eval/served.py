@@ -157,6 +157,24 @@ class ServedPolicy:
         """Of the server process."""
         return self._process.pid if self._process else None
 
+    @property
+    def endpoint(self) -> str:
+        """Where it answers, once it does.
+
+        Raises:
+            InputError: if the server refused its arguments.
+            ServerError: if it died, is not ready in time or serves another policy than before.
+        """
+        return self._connected().endpoint
+
+    @property
+    def death(self) -> str:
+        """How the server died and what it said last; "" while it lives."""
+        process = self._process
+        if process is None or process.alive:
+            return ""
+        return f"the policy server {process.how_it_ended()} during the episode; {process.last_words()}"
+
     def __enter__(self) -> "ServedPolicy":
         self._process = ServerProcess(**self._settings)
         self._open.callback(self._process.stop)
@@ -209,7 +227,5 @@ class ServedPolicy:
 
     def _explain(self, error: Exception) -> None:
         """Say that the server died rather than that it did not answer."""
-        process = self._process
-        if process is not None and not process.alive:
-            message = f"the policy server {process.how_it_ended()} during the episode; {process.last_words()}"
-            raise ServerError(message) from error
+        if self.death:
+            raise ServerError(self.death) from error

@@ -1,12 +1,12 @@
 """What one evaluation is: the keys of `configs/eval.yaml`, checked when built."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
-from eval.rollout import Episode
+from eval.spread import Spread
 from policy_server.arrays import RAW
 from policy_server.codecs import Codec
 from policy_server.security import client_keys
@@ -15,13 +15,23 @@ from vla.api import InputError
 SETTINGS = ("visual_matching", "variant_aggregation")
 SCENES = ("official", "mixed")
 STARTS = ("grid", "random")
-GROUPS = ("widowx", "google_robot")
 POLICIES = ("served", "remote", "local", "expert", "random", "hold")
 SCRIPTED = POLICIES[3:]
 _NAMES = ("out", "model", "accel", "init", "device", "dtype")
-_OPTIONAL_NAMES = ("endpoint", "keys", "server_key", "checkpoint", "dataset", "overlay", "robot_assets")
+_OPTIONAL_NAMES = (
+    "endpoint",
+    "keys",
+    "server_key",
+    "checkpoint",
+    "dataset",
+    "overlay",
+    "robot_assets",
+    "baseline",
+    "dialect",
+    "suite_python",
+)
+LOOPS = ("wait", "asynchronous", "real_time_chunking")
 EXECUTE = 2  # default actions taken from each chunk
-RANDOM_EPISODES = 100  # default number of fresh starts: a 95% interval of +-10 points at worst
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,13 @@ class Settings:
         resize: whether images are made the size that the policy reads before they are sent.
         keys: this client's secret key file, for `remote`; None: nothing is encrypted.
         server_key: the server's public key file, with `keys`.
+        realtime: whether simulated time goes on while the policy thinks.
+        loop: how the robot lives with that: a name of `eval.realtime.LOOPS`.
+        latency_ms: of each answer in simulated time, see `eval.latency.read_latency`; None for the measured one.
+        workers, max_batch, max_wait_ms, cluster, replicas: see `eval.spread.Spread`.
+        baseline: folder of a finished run on the same starts, to compare with.
+        dialect: set-up for another project's server at `endpoint`, see `eval.peers`; None: it is a cadence-serve.
+        suite_python: interpreter that plays another suite's tasks, see `eval.suites`; None: this one.
 
     Raises:
         InputError: naming the key, what came and what is allowed.
@@ -80,6 +97,17 @@ class Settings:
     device: str
     dtype: str
     threads: int | None
+    realtime: bool = False
+    loop: str = "wait"
+    latency_ms: float | str | None = None
+    workers: int = 1
+    max_batch: int | None = None
+    max_wait_ms: float = 0.0
+    cluster: str | None = None
+    replicas: int | None = None
+    baseline: str | None = None
+    dialect: str | None = None
+    suite_python: str | None = None
 
     @classmethod
     def read(cls, config: dict[str, Any]) -> "Settings":
@@ -115,6 +143,10 @@ class Settings:
         if not seconds or not 0 < self.timeout < math.inf:
             raise InputError(f"timeout must be positive seconds, got {self.timeout!r}")
         self._check_wire()
+        self._check_realtime()
+        self._check_dialect()
+        if self.spread.max_batch is not None and self.policy != "served":
+            raise InputError(f"max_batch={self.max_batch} needs policy=served, got policy={self.policy}")
         if self.endpoint and self.policy != "remote":
             raise InputError(f"endpoint={self.endpoint} needs policy=remote, got policy={self.policy}")
 
@@ -130,6 +162,28 @@ class Settings:
             )
         if self.keys is not None and self.policy != "remote":
             raise InputError(f"keys={self.keys} needs policy=remote, got policy={self.policy}")
+
+    def _check_dialect(self) -> None:
+        if self.dialect is None:
+            return
+        if self.policy != "remote" or not self.endpoint:
+            raise InputError(f"dialect={self.dialect} needs policy=remote and an endpoint of another project's server")
+        if self.codec != RAW or self.resize or self.keys is not None:
+            raise InputError("codec, resize and keys are Cadence's own: leave them out with a dialect")
+
+    def _check_realtime(self) -> None:
+        if not isinstance(self.realtime, bool):
+            raise InputError(f"realtime must be true or false, got {self.realtime!r}")
+        _one_of("loop", self.loop, LOOPS)
+        if not self.realtime and (self.latency_ms is not None or self.loop != LOOPS[0]):
+            raise InputError(f"loop={self.loop} and latency_ms={self.latency_ms} need realtime=true")
+        if isinstance(self.latency_ms, bool) or not isinstance(self.latency_ms, int | float | str | NoneType):
+            raise InputError(f"latency_ms must be milliseconds, a file or null, got {self.latency_ms!r}")
+
+    @property
+    def spread(self) -> Spread:
+        """On how many processes and machines it runs."""
+        return Spread(self.workers, self.max_batch, self.max_wait_ms, self.cluster, self.replicas)
 
     @property
     def has_wire(self) -> bool:
@@ -168,9 +222,17 @@ class Settings:
         names = ("model", "accel", "checkpoint", "dataset", "init", "device", "dtype", "threads")
         return {name: getattr(self, name) for name in names}
 
+    def server(self, robot: str) -> dict[str, Any]:
+        """The keys of `cadence-serve` for a server of our own, without those that are null."""
+        spread = self.spread
+        threads = spread.server_threads(self.threads, self.device)
+        batching = {} if spread.alone else {"max_batch": spread.batch, "max_wait_ms": spread.max_wait_ms}
+        chosen = {**self.served(), "threads": threads, **batching, "robot": robot}
+        return {name: value for name, value in chosen.items() if value is not None}
+
     def asked(self) -> dict[str, Any]:
         """The keys that choose the policy; what is behind them is known only once it is open."""
-        return {**self.served(), "endpoint": self.endpoint}
+        return {**self.served(), "endpoint": self.endpoint, "dialect": self.dialect}
 
     def identity(self) -> dict[str, Any]:
         """What every episode of one folder must share."""
@@ -179,53 +241,10 @@ class Settings:
             "dtype",
         ] * self.has_model
         wire = {"images": self.images} if self.has_wire else {}
-        return {**{name: getattr(self, name) for name in names}, "execute": self.rows, **wire}
-
-
-def plan(
-    settings: Settings,
-    known: Sequence[str],
-    grid_size: Callable[[str], int],
-    suite: Callable[[str, str], Sequence[str]],
-) -> list[Episode]:
-    """Every episode this evaluation asks for.
-
-    Args:
-        known: all task names.
-        grid_size: task name -> number of official starts.
-        suite: task name, setting -> the variants that belong to both.
-
-    Raises:
-        InputError: on an unknown task, or more episodes than there are official starts.
-    """
-    episodes: list[Episode] = []
-    for task in resolve(settings.tasks, known):
-        count = settings.episodes or (grid_size(task) if settings.starts == "grid" else RANDOM_EPISODES)
-        if settings.starts == "grid" and count > grid_size(task):
-            raise InputError(
-                f"episodes={count}, but {task} has {grid_size(task)} official starts; use starts=random for more"
-            )
-        for variant in settings.variants or suite(task, settings.setting):
-            common = (settings.setting, settings.starts, settings.seed, variant, settings.scene)
-            episodes += [Episode(task, number, *common) for number in range(count)]
-    return episodes
-
-
-def resolve(names: Iterable[str], known: Sequence[str]) -> list[str]:
-    """Task names in the order asked for, each once; `all` and a robot's name stand for every task they cover.
-
-    Raises:
-        InputError: on a name that covers no task, listing what is allowed.
-    """
-    chosen: dict[str, None] = {}
-    for name in names:
-        covered = [task for task in known if name in ("all", task) or (name in GROUPS and task.startswith(f"{name}_"))]
-        if not covered:
-            raise InputError(f"unknown task {name!r}; allowed: {', '.join((*known, *GROUPS, 'all'))}")
-        chosen.update(dict.fromkeys(covered))
-    if not chosen:
-        raise InputError(f"tasks is empty; allowed: {', '.join((*known, *GROUPS, 'all'))}")
-    return list(chosen)
+        latency = "measured" if self.latency_ms is None else self.latency_ms
+        timing = {"loop": self.loop, "latency_ms": latency} if self.realtime else {}
+        shared = {name: getattr(self, name) for name in names}
+        return {**shared, "execute": self.rows, **wire, "realtime": self.realtime, **timing}
 
 
 def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:

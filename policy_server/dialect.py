@@ -119,6 +119,40 @@ def build(values: Mapping[str, Any], spec: PolicySpec, insecure: bool = False) -
     return made(setup)
 
 
+@dataclass(frozen=True)
+class Names:
+    """What the servers of a dialect call things, for those who ask them.
+
+    Attributes:
+        dialect: its name.
+        naming: the same as for its clients.
+        options: the dialect's own keys with their defaults.
+    """
+
+    dialect: str
+    naming: Naming
+    options: Mapping[str, Any]
+
+
+def read_names(setup: str, spec: PolicySpec) -> Names:
+    """What a set-up says to someone who asks a server of its dialect.
+
+    Args:
+        setup: its name, or the path of a file that ends with `.yaml`.
+        spec: of the robot: its cameras, state and actions are named in the set-up.
+
+    Raises:
+        InputError: as `load`.
+    """
+    try:
+        values = _read(setup)
+        made: Any = build(values, spec, insecure=True)  # refuses what nobody reads; nothing is opened
+        options = {key: values.get(key, default) for key, default in type(made).OPTIONS.items()}
+        return Names(str(values["dialect"]), made.setup.naming, options)
+    except InputError as error:
+        raise InputError(f"dialect {setup}: {error}") from None
+
+
 def _class(kind: str) -> Any:
     try:
         return importlib.import_module(f"{dialects.__name__}.{kind}").DIALECT

@@ -22,6 +22,18 @@ COMMAND_LINE = frozenset({"hydra", "omegaconf", "cadence_configs"})
 WIRE_PARTS = ("arrays", "bodies", "checks", "codecs", "messages", "wire")
 HEAVY = frozenset({"torch", "transformers", "mujoco", "scipy", "matplotlib", "av", "pyarrow", "zmq", "hydra"})
 
+MODEL_LIBRARIES = (
+    "torch",
+    "transformers",
+    "transformers.models.dinov2.modeling_dinov2",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.paligemma.modeling_paligemma",
+    "safetensors.torch",
+    "tokenizers",
+    "yaml",
+)
+EVALUATION_LIBRARIES = ("gymnasium", "mujoco", "zmq", "scipy.stats", "statsmodels.stats.api", "matplotlib.pyplot")
+
 # Reads {preload, modules} from standard input; each module is imported by a fork of an interpreter that has loaded only
 # `preload`, so that heavy libraries that the layer may use are paid for once, and no module sees another's imports.
 LIST_IMPORTS = """
@@ -70,7 +82,7 @@ LAYERS = (
     Layer("vla.api", only=frozenset({"numpy"})),
     Layer("vla.chunking", ours=("vla.api",), only=frozenset({"numpy"})),
     Layer("vla.resampling", ours=("vla.api",), only=frozenset({"numpy"})),
-    Layer("vla", ours=("vla",), never=frozenset({"zmq", "gymnasium", "mujoco"}), preload=("torch", "transformers")),
+    Layer("vla", ours=("vla",), never=frozenset({"zmq", "gymnasium", "mujoco"}), preload=MODEL_LIBRARIES),
     Layer(
         "policy_server.wire",
         ours=("policy_server.arrays", "policy_server.checks", "vla.api"),
@@ -122,7 +134,7 @@ LAYERS = (
     Layer("envs", ours=("envs",), never=frozenset({"torch", "transformers", "zmq"}), preload=("gymnasium", "mujoco")),
     Layer("eval.rollout", ours=("vla.api", "vla.chunking"), only=frozenset({"numpy"})),
     Layer("eval.doctor", ours=("eval.machine",), only=frozenset()),
-    Layer("eval", ours=("eval", "envs", "policy_server", "vla"), preload=("torch", "transformers")),
+    Layer("eval", ours=("eval", "envs", "policy_server", "vla"), preload=(*MODEL_LIBRARIES, *EVALUATION_LIBRARIES)),
     Layer(
         "cadence_configs",
         ours=("cadence_configs",),

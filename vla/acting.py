@@ -39,7 +39,7 @@ def _flowing(model: Any, recipe: Recipe) -> Act:
 
 def _decoding(model: Any, recipe: Recipe) -> Act:
     decoding: Any = recipe.plugs["decoding"][0]
-    return lambda prefilled, noise: model.actions(decoding.decode(model, prefilled))
+    return decoding.decoder().acting(model, model)
 
 
 _HEADS: dict[str, Callable[[Any, Recipe], Act]] = {

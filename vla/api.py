@@ -74,6 +74,7 @@ class ActionChunk:
         actions: (horizon, A) float32, one row per control step, columns as in `PolicySpec.actions`.
         period: [s] between rows.
         timing: stage -> milliseconds spent on this answer.
+        statistics: further numbers about it, such as how many words of it each pass of a language model gave.
 
     Raises:
         ActionError: on a wrong dtype, shape, a value that is not finite, or a period that is not positive and finite.
@@ -82,6 +83,7 @@ class ActionChunk:
     actions: NDArray[np.float32]
     period: float
     timing: Mapping[str, float] = field(default_factory=dict)
+    statistics: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
@@ -89,7 +91,8 @@ class ActionChunk:
             object.__setattr__(self, "period", _seconds("period", self.period))
         except InputError as error:
             raise ActionError(str(error)) from None
-        object.__setattr__(self, "timing", MappingProxyType(dict(self.timing)))
+        for name in ("timing", "statistics"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
 
 @dataclass(frozen=True)

@@ -12,30 +12,30 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vla import presets
 from vla import recipe as recipes
-from vla.accelerate.stages import Stages, Weights
-from vla.accelerate.techniques import check_fit
-from vla.acting import check_steps
+from vla.accelerate.stages import Frame, Stages
 from vla.api import ActionChunk, InputError, Observation, PolicySpec
+from vla.calibration.stored import RANDOM, Calibration
+from vla.calibration.stored import find as find_calibration
 from vla.checkpoints import native
 from vla.checkpoints.checkpoint import Checkpoint, Choices, layout_of
 from vla.checkpoints.memory import require_room
-from vla.checkpoints.weights import dtype_of
+from vla.composing import built, fitted, of_random, placed, reweighted
 from vla.inpainting import known_rows, repeat_frozen
-from vla.models.family import ActionModel
 from vla.recipe import Recipe
 from vla.timing import Spans, StageTimer
 from vla.tokenizer import prompt_ids
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "fp32": torch.float32, "bf16": torch.bfloat16}
-TRAINED, RANDOM = "trained", "random"
+TRAINED = "trained"
 
 
 class VlaPolicy:
     """Turns observations into action chunks, one at a time or several together.
 
     The noise that a chunk is denoised from is a function of session and step. So actions depend on the observation
-    alone: not on who else is served, not on restarts, not on whether the policy is local or behind a wire.
+    alone: not on who else is served, not on restarts, not on whether the policy is local or behind a wire. Only a
+    `temporal` technique also looks back, at earlier observations of the same session until `reset`.
 
     Args:
         checkpoint: model, processing and tokenizer; the model is moved and cast in place.
@@ -44,6 +44,7 @@ class VlaPolicy:
         weights_hash: of the checkpoint, for the spec.
         device: `cpu` or `cuda`.
         dtype: of everything but the diffusion head, which stays in float32 as in the published code.
+        calibration: of the checkpoint, for techniques that need one; with random weights anything does.
         spans: makes what watches the stages `encode`, `prefill`, `head` and `total` of one answer.
 
     Raises:
@@ -59,17 +60,19 @@ class VlaPolicy:
         device: torch.device,
         dtype: torch.dtype,
         spans: Callable[[], Spans] | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
-        check_steps(checkpoint.model, recipe)
-        check_fit(recipe.name, recipe.plugs, checkpoint.model)
-        self.model = _placed(_reweighted(checkpoint.model, recipe), device, dtype)
+        if calibration is None and weights_hash == RANDOM:
+            calibration = of_random(checkpoint.model)
+        recipe = fitted(recipe, checkpoint.model, calibration)
+        self.model = reweighted(placed(checkpoint.model, device, dtype), recipe)
+        self._calibration = calibration
         self.processing = checkpoint.processing
         self.recipe = recipe
         self.device, self.dtype = device, dtype
         self.spans: Callable[[], Spans] = spans or (lambda: StageTimer(device))
         self._tokenizer = checkpoint.tokenizer
-        (execution,) = recipe.plugs["execution"]
-        self.stages: Stages = _built(execution, self.model, recipe)
+        self.stages: Stages = built(self.model, recipe)
         self.spec = PolicySpec(
             cameras=self.processing.cameras,
             state=self.processing.state,
@@ -106,17 +109,21 @@ class VlaPolicy:
         span = self.spans()
         with span("total"):
             with span("encode"):
-                visual = self.stages.encode(self._images(observations))
+                visual = self._encode(observations)
             with span("prefill"):
                 prefilled = self.stages.prefill(visual, self._prompts(observations), self._states(observations))
             with span("head"):
                 actions = self._actions(prefilled, observations)  # (batch, horizon, A) normalised
                 physical = self.processing.physical_actions(actions.cpu().numpy())  # (batch, horizon, A)
         pairs = zip(physical, observations, strict=True)
-        return [ActionChunk(repeat_frozen(rows, seen), self.spec.period, span.milliseconds) for rows, seen in pairs]
+        about = (self.spec.period, span.milliseconds, self.stages.decoder.statistics if self.stages.decoder else {})
+        return [ActionChunk(repeat_frozen(rows, seen), *about) for rows, seen in pairs]
 
     def reset(self, session: str) -> None:
-        """Nothing is remembered between calls, so there is nothing to forget."""
+        """Forget the session; only recipes with a `temporal` technique or `jacobi` decoding remember anything."""
+        for memory in (self.stages.memory, self.stages.decoder):
+            if memory is not None:
+                memory.forget(session)
 
     @contextmanager
     def plainly(self) -> Iterator[None]:
@@ -137,10 +144,31 @@ class VlaPolicy:
         if recipe.plugs["weights"] or self.recipe.plugs["weights"]:
             raise InputError(f"{self.recipe.name} and {recipe.name} have other weights: load a policy for each of them")
         loaded = Checkpoint(self.model, self.processing, self._tokenizer, {})
-        return VlaPolicy(loaded, recipe, self.spec.model, self.spec.checkpoint, self.device, self.dtype)
+        spec = self.spec
+        return VlaPolicy(
+            loaded, recipe, spec.model, spec.checkpoint, self.device, self.dtype, calibration=self._calibration
+        )
+
+    def tensors(self, observations: Sequence[Observation]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the stages are fed: images (batch, cameras, channels, H, W), prompts (batch, words), states or None."""
+        return self._images(observations), self._prompts(observations), self._states(observations)
+
+    def noise(self, observations: Sequence[Observation]) -> Tensor:
+        """(batch, *noise_shape) that each observation's chunk is made from."""
+        return torch.cat([self._noise(seen.session, seen.step) for seen in observations])
+
+    def _encode(self, observations: Sequence[Observation]) -> Any:
+        images = self._images(observations)
+        if self.stages.memory is not None or self.stages.decoder is not None:
+            frames = [Frame(seen.session, seen.step, self.processing.gripper(seen)) for seen in observations]
+            if self.stages.memory is not None:
+                self.stages.memory.begin(frames, self.processing.pixels(images))
+            if self.stages.decoder is not None:
+                self.stages.decoder.begin(frames)
+        return self.stages.encode(images)
 
     def _actions(self, prefilled: Any, observations: Sequence[Observation]) -> Tensor:
-        noise = torch.cat([self._noise(seen.session, seen.step) for seen in observations])  # (batch, horizon, A)
+        noise = self.noise(observations)
         if self.stages.inpaint is None or all(seen.committed is None for seen in observations):
             return self.stages.act(prefilled, noise)
         return self.stages.inpaint(prefilled, noise, *known_rows(observations, self.processing, noise))
@@ -213,7 +241,10 @@ def load_policy(
     else:
         loaded, digest = _read(directory, Choices(dataset, robot), place, DTYPES[dtype])
     name = model if checkpoint is None else Path(checkpoint).resolve().name
-    return VlaPolicy(loaded, chosen, name, digest, place, DTYPES[dtype])
+    calibration = None
+    if digest != RANDOM and chosen.learns:
+        calibration = find_calibration(directory, chosen.calibration, digest)
+    return VlaPolicy(loaded, chosen, name, digest, place, DTYPES[dtype], calibration=calibration)
 
 
 def noise_seed(session: str, step: int) -> int:
@@ -235,27 +266,6 @@ def _untrained(directory: Path, robot: str | None) -> Checkpoint:
         presets_there = ", ".join(presets.names())
         raise InputError(f"init=random is for checkpoints of our own and presets ({presets_there}), not {directory}")
     return native.load(directory, weights=False, robot=robot)
-
-
-def _reweighted(model: ActionModel, recipe: Recipe) -> ActionModel:
-    """The model after what changes its weights, in the recipe's order."""
-    for technique in recipe.plugs["weights"]:
-        assert isinstance(technique, Weights)
-        model = technique.apply(model)
-    return model
-
-
-@torch.no_grad()
-def _built(execution: Any, model: ActionModel, recipe: Recipe) -> Stages:
-    """The stages; what is computed from the weights alone is computed here."""
-    return execution.stages(model, recipe)
-
-
-def _placed(model: ActionModel, device: torch.device, dtype: torch.dtype) -> ActionModel:
-    """The model on its device, all but the head in `dtype`."""
-    for name, part in model.named_children():
-        part.to(device=device, dtype=dtype_of(f"{name}.", dtype))
-    return model
 
 
 def _directory(model: str, checkpoint: str | Path | None, init: str) -> Path | None:

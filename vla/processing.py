@@ -16,6 +16,7 @@ from vla.moments import Moments
 from vla.rotations import euler_angles, rotation_vector
 
 VECTOR, EULER = "vector", "euler"
+GRIPPER = "gripper"  # among the numbers of a robot's state: 1 is open
 _OPTIONAL = ("resize", "rotation", "command_threshold", "lowercase")  # left out of JSON at their defaults
 
 
@@ -140,6 +141,19 @@ class Processing:
         if len(mean) != images.shape[-1]:
             images = torch.cat([images, images], dim=-1)  # (..., height, width, 6)
         return ((images.float() / 255 - mean) / std).movedim(-1, -3)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """The inverse of `normalise_images`, in [0, 1]: (..., channels, height, width) -> the same shape."""
+        shape = (-1, 1, 1)
+        mean = torch.tensor(self.image_mean, device=images.device).view(shape)
+        return images * torch.tensor(self.image_std, device=images.device).view(shape) + mean
+
+    def gripper(self, observation: Observation) -> float | None:
+        """How far the gripper is open, by the robot's own state; None if the state does not say."""
+        names = [quantity.name for quantity in self.state]
+        if observation.state is None or GRIPPER not in names:
+            return None
+        return float(observation.state[names.index(GRIPPER)])
 
     def _resized(self, view: Tensor) -> Tensor:
         """(height, width, 3) uint8 -> (size, size, 3, or 6 if each tower has a border of its own) uint8."""

@@ -3,7 +3,7 @@
 import importlib.util
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from vla.accelerate.techniques import SLOTS, Plugs, plugs_of
 from vla.api import InputError
 
 _NUMBERS = ("denoising_steps", "guidance_scale")
+_CALIBRATION = "calibration"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Recipe:
         denoising_steps: of DDIM in the diffusion head.
         guidance_scale: of classifier-free guidance; 1 follows the condition as it is, at half the head's cost.
         plugs: slot -> the techniques that fill it.
+        calibration: file that techniques take what they learned from data from; None: `calibration.json` of the
+            checkpoint.
 
     Raises:
         InputError: on a value outside its range.
@@ -33,6 +36,7 @@ class Recipe:
     denoising_steps: int
     guidance_scale: float
     plugs: Plugs = field(default_factory=lambda: plugs_of("none", {}))
+    calibration: str | None = None
 
     def __post_init__(self) -> None:
         steps, scale = self.denoising_steps, self.guidance_scale
@@ -40,6 +44,28 @@ class Recipe:
             raise InputError(f"recipe {self.name}: denoising_steps must be a whole number of at least 1, got {steps!r}")
         if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < math.inf:
             raise InputError(f"recipe {self.name}: guidance_scale must be a number of at least 0, got {scale!r}")
+        if self.calibration is not None and not isinstance(self.calibration, str):
+            raise InputError(f"recipe {self.name}: calibration must name a file, got {self.calibration!r}")
+
+    @property
+    def learns(self) -> bool:
+        """Whether a technique takes something from a calibration."""
+        return any(technique.learns for filled in self.plugs.values() for technique in filled)
+
+    def calibrated(self, model: Any, calibration: Any) -> "Recipe":
+        """The recipe with what its techniques take from the calibration of a checkpoint, None if there is none.
+
+        Raises:
+            InputError: if a technique needs one and there is none.
+        """
+        try:
+            plugs = {
+                slot: tuple(technique.calibrated(model, calibration) for technique in filled)
+                for slot, filled in self.plugs.items()
+            }
+        except InputError as error:
+            raise InputError(f"recipe {self.name}: {error}") from error
+        return replace(self, plugs=plugs)
 
 
 def recipes_directory() -> Path:
@@ -56,23 +82,29 @@ def names() -> list[str]:
 
 
 def find(recipe: str | Mapping[str, Any]) -> Recipe:
-    """The recipe of this name, or with these values, then called `custom`.
+    """The recipe of this name, in this file of your own, or with these values, then called `custom`.
+
+    Args:
+        recipe: a file in `configs/recipes/` without its ending, the path of a YAML file, or what such a file holds.
 
     Raises:
         InputError: if there is none (listing those there are), or it has unknown or missing keys.
     """
     if isinstance(recipe, Mapping):
         return _build("custom", recipe)
+    if recipe.endswith(".yaml") and Path(recipe).is_file():
+        return _build(Path(recipe).stem, yaml.safe_load(Path(recipe).read_text()))
     if recipe not in names():
-        raise InputError(f"unknown recipe accel={recipe!r}; allowed: {', '.join(names())}")
+        raise InputError(f"unknown recipe accel={recipe!r}; allowed: {', '.join(names())}, or a YAML file of your own")
     return _build(recipe, yaml.safe_load((recipes_directory() / f"{recipe}.yaml").read_text()))
 
 
 def _build(name: str, values: Any) -> Recipe:
-    if not isinstance(values, Mapping) or not set(_NUMBERS) <= set(values) <= {*_NUMBERS, *SLOTS}:
+    if not isinstance(values, Mapping) or not set(_NUMBERS) <= set(values) <= {*_NUMBERS, *SLOTS, _CALIBRATION}:
         raise InputError(
             f"recipe {name} must have the keys {list(_NUMBERS)} and may fill the slots {', '.join(SLOTS)}; "
-            f"it has {values!r}"
+            f"{_CALIBRATION} may name a file; it has {values!r}"
         )
     slots = {slot: value for slot, value in values.items() if slot in SLOTS}
-    return Recipe(name, values["denoising_steps"], values["guidance_scale"], plugs_of(name, slots))
+    plugs = plugs_of(name, slots)
+    return Recipe(name, values["denoising_steps"], values["guidance_scale"], plugs, values.get(_CALIBRATION))

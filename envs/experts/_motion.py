@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from envs.geometry import Matrix, Vector, rotation_vector_from_matrix, wrap
 from envs.object_model import ObjectModel
+from envs.scenes._conveyor import CONVEYOR
 
 if TYPE_CHECKING:
     from envs.manipulation import ManipulationEnv
@@ -135,6 +136,14 @@ class Tool:
 def funnel(gap: Gap, highest: float) -> float:
     """[m] above a grasp: down only as far as the tool is aligned, so that fingers never land on the object."""
     return min(3.0 * max(gap.plane - 0.005, 0.0) + 0.2 * max(gap.turn - 0.12, 0.0), highest)
+
+
+def lead(env: "ManipulationEnv", name: str, seconds: float) -> Vector:
+    """(3,) [m] in the base frame that a conveyor will carry an object in that time; zero if it is not on the belt."""
+    world = env.world
+    if not world.touching(name, CONVEYOR):
+        return np.zeros(3)
+    return world.base_rotation.T @ np.array([0.0, world.joint_speed(CONVEYOR) * seconds, 0.0])
 
 
 def about_vertical(yaw: float) -> Matrix:

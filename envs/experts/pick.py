@@ -20,18 +20,19 @@ class PickExpert:
 
     Args:
         env: the environment whose episodes to solve.
+        grasping: takes hold of the object.
 
     Attributes:
         done: held up for a while.
     """
 
-    def __init__(self, env: "ManipulationEnv") -> None:
-        self._env = env
+    def __init__(self, env: "ManipulationEnv", grasping: type[Grasping] = Grasping) -> None:
+        self._env, self._take_hold = env, grasping
         self.done = False
 
     def reset(self) -> None:
         assert isinstance(self._env.goal, Pick)
-        self._grasping = Grasping(self._env, self._env.goal.source)
+        self._grasping = self._take_hold(self._env, self._env.goal.source)
         self._steady_steps = 0
         self.done = False
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cadence_configs.command import DONE, command
-from eval.profiler.listing import recipes_and_summaries
+from eval.profiler.listing import recipes_and_summaries, techniques_and_summaries
 from eval.profiler.settings import Settings
 from eval.results import write_atomically
 from vla.api import InputError
@@ -48,10 +48,19 @@ def run(config: DictConfig) -> int:
     settings = Settings.read(values)
     console = Console()
     if settings.lists_recipes:
-        for name, summary in recipes_and_summaries():
-            console.print(f"{name:16} {summary}", markup=False, highlight=False, soft_wrap=True)
+        _list(console)
         return DONE
     return _profile(settings, console)
+
+
+def _list(console: Console) -> None:
+    """Say which recipes there are, and what recipes of one's own can be made of."""
+    for name, summary in recipes_and_summaries():
+        console.print(f"{name:20} {summary}", markup=False, highlight=False, soft_wrap=True)
+    for slot, methods in techniques_and_summaries().items():
+        console.print(f"\n{slot}:" if methods else f"\n{slot}: none yet", markup=False, highlight=False)
+        for method, summary in methods:
+            console.print(f"  {method:18} {summary}", markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -63,9 +72,12 @@ def main() -> None:
 
 def _profile(settings: Settings, console: Console) -> int:
     folder = settings.writable_out()
+    from eval.profiler.kept import check_source
     from eval.profiler.profile import prepare  # torch: after bad keys were refused, it takes seconds
     from eval.profiler.report import tables, write_page
 
+    if settings.kept is not None:
+        check_source(settings.kept)
     store = Store(folder / "profile.json", STORED_EVERY)
     prepared = prepare(settings, sys.argv)
     with Progress(console=console, transient=True) as progress:
@@ -81,7 +93,9 @@ def _profile(settings: Settings, console: Console) -> int:
     page = folder / "profile.html"
     write_page(page, content)
     traces = prepared.trace(str(folder)) if settings.trace else []
-    for name, path in (("profile", store.path), ("page", page), *(("trace", path) for path in traces)):
+    pictures = prepared.pictures(str(folder)) if settings.kept is not None else []
+    more = [*(("trace", path) for path in traces), *(("kept", path) for path in pictures)]
+    for name, path in (("profile", store.path), ("page", page), *more):
         console.print(f"{name}: {path}", markup=False, soft_wrap=True)
     return DONE
 

@@ -17,6 +17,7 @@ from vla.policy import VlaPolicy
 from vla.timing import Spans, StageTimer, Untimed
 
 STAGES = ("encode", "prefill", "head")
+PARTS = ("select",)  # of stages, reported by themselves where a recipe has them: choosing and merging visual tokens
 TOTAL = "total"
 PERCENTILES = (50, 90, 99)
 CONFIDENCE = 0.95
@@ -30,15 +31,17 @@ class Samples:
 
     Attributes:
         stages: stage -> one value for each answer with stage timers.
+        parts: part of the stages -> as many values, if there is such a part; the time is also in its stage's.
         total: one value for each answer without them, from observation to actions.
     """
 
     stages: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
+    parts: dict[str, list[float]] = field(default_factory=dict)
     total: list[float] = field(default_factory=list)
 
     def percentiles(self) -> dict[str, dict[str, float]]:
-        """Stage, or `total` -> {p50, p90, p99} [ms], each a measured value."""
-        everything = {**self.stages, TOTAL: self.total}
+        """Stage, part of stages, or `total` -> {p50, p90, p99} [ms], each a measured value."""
+        everything = {**self.stages, **self.parts, TOTAL: self.total}
         return {stage: {f"p{q}": percentile(ms, q) for q in PERCENTILES} for stage, ms in everything.items()}
 
     @property
@@ -95,6 +98,8 @@ def measure(
                 timing = staged(policy, observation)
                 for stage in STAGES:
                     taken.stages[stage].append(timing[stage])
+                for part in set(PARTS) & set(timing):
+                    taken.parts.setdefault(part, []).append(timing[part])
                 taken.total.append(end_to_end(policy, observation))
         on_round(samples)
     return samples

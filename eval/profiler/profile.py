@@ -10,6 +10,7 @@ import torch
 from eval.machine import describe, processor
 from eval.profiler.ceilings import Ceilings, Effort, measure_ceilings
 from eval.profiler.cost import count_parameters, weight_bytes
+from eval.profiler.kept import observation_of, write_kept
 from eval.profiler.latency import PERCENTILES, Samples, Yardstick, measure, speedup
 from eval.profiler.method import METHOD, cautions
 from eval.profiler.settings import Settings
@@ -69,6 +70,17 @@ class Profile:
     def trace(self, folder: str) -> list[str]:
         """Write a trace of one answer of each recipe; returns the files."""
         return [write_trace(subject.policy, self.observation, folder) for subject in self.subjects]
+
+    def pictures(self, folder: str) -> list[str]:
+        """Draw which visual tokens of `settings.kept` each recipe keeps; returns the files.
+
+        Raises:
+            InputError: as `eval.profiler.kept.observation_of`.
+        """
+        assert self.settings.kept is not None
+        policies = [subject.policy for subject in self.subjects]
+        seen = observation_of(self.settings.kept, policies[0].spec, self.settings.instruction)
+        return [write_kept(policy, seen, folder) for policy in policies]
 
     def _meta(self, rounds: int) -> Content:
         """Where, with what and how the rows were measured."""
@@ -137,6 +149,7 @@ def row(subject: Subject, samples: Samples, baseline: Samples, ceilings: Ceiling
         "floor_ms": ceilings.floor_ms(cost.read_bytes, cost.flops_by_dtype),
         "speedup": faster,
         "speedup_ci95": list(interval),
+        **({"decoding": dict(policy.stages.decoder.statistics)} if policy.stages.decoder else {}),
     }
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.charts import stages_chart
-from eval.profiler.latency import PERCENTILES, STAGES, TOTAL
+from eval.profiler.latency import PARTS, PERCENTILES, STAGES, TOTAL
 from eval.results import write_atomically
 
 Row = Mapping[str, Any]
@@ -26,7 +26,8 @@ def tables(content: Mapping[str, Any]) -> Group:
 
 def sheets(rows: Sequence[Row]) -> dict[str, list[list[str]]]:
     """Every table by its title."""
-    return {"One control step": latency_cells(rows), "Speed": speed_cells(rows), "Memory": memory_cells(rows)}
+    found = {"One control step": latency_cells(rows), "Speed": speed_cells(rows), "Memory": memory_cells(rows)}
+    return found | ({"Decoding": decoding_cells(rows)} if any(row.get("decoding") for row in rows) else {})
 
 
 def write_page(path: Path, content: Mapping[str, Any]) -> None:
@@ -38,6 +39,7 @@ def write_page(path: Path, content: Mapping[str, Any]) -> None:
         picture=stages_chart(rows, STAGES),
         sheets=sheets(rows),
         caption=caption(rows, meta),
+        best=min(rows, key=lambda row: row["stages_ms"][TOTAL]["p50"]),
     )
     write_atomically(path, page)
 
@@ -47,11 +49,13 @@ def latency_cells(rows: Sequence[Row]) -> list[list[str]]:
     lines = [["recipe", "stage", *(f"p{q} [ms]" for q in PERCENTILES), "GFLOPs", "% of total"]]
     for row in rows:
         total = row["stages_ms"][TOTAL]["p50"]
-        for stage in (*STAGES, TOTAL):
+        parts = [part for part in PARTS if part in row["stages_ms"]]
+        for stage in (*STAGES, *parts, TOTAL):
             ms = row["stages_ms"][stage]
-            gflops = row["gflops"] if stage == TOTAL else row["stages_gflops"][stage]
-            cells = [f"{ms[f'p{q}']:.2f}" for q in PERCENTILES] + [f"{gflops:.2f}", f"{100 * ms['p50'] / total:.0f}"]
-            lines.append([row["recipe"], stage, *cells])
+            gflops = {**row["stages_gflops"], TOTAL: row["gflops"]}.get(stage)
+            cells = [f"{ms[f'p{q}']:.2f}" for q in PERCENTILES]
+            cells += ["" if gflops is None else f"{gflops:.2f}", f"{100 * ms['p50'] / total:.0f}"]
+            lines.append([row["recipe"], f"of these: {stage}" if stage in parts else stage, *cells])
     return lines
 
 
@@ -81,6 +85,14 @@ def memory_cells(rows: Sequence[Row]) -> list[list[str]]:
     counts = [f"{row['parameters'] / 1e6:.2f} M" for row in rows]
     cells = [[row["recipe"], n, *(f"{row[k] / 1e6:.0f}" for k in keys)] for row, n in zip(rows, counts, strict=True)]
     return [header, *cells]
+
+
+def decoding_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """Passes of the language model for one chunk of words: a header, then a line for each recipe that says words."""
+    header = ["recipe", "passes", "words per pass", "acceptance length"]
+    keys = ("passes", "words_per_pass", "acceptance_length")
+    said = [(row["recipe"], row["decoding"]) for row in rows if row.get("decoding")]
+    return [header, *([recipe, *(f"{found[key]:.2f}" for key in keys)] for recipe, found in said)]
 
 
 def table(lines: Sequence[Sequence[str]], title: str) -> Table:

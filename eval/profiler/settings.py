@@ -22,6 +22,7 @@ class Settings:
         warm_up: answers of each recipe before measuring.
         repeats: measured answers of each recipe.
         trace: also write what one answer of each recipe does, for Perfetto.
+        kept: a picture file or a task: also draw which of its visual tokens each recipe keeps.
         out: folder of `profile.json`.
 
     Raises:
@@ -40,13 +41,14 @@ class Settings:
     warm_up: int
     repeats: int
     trace: bool
+    kept: str | None
     out: str
 
     @classmethod
     def read(cls, config: dict[str, Any]) -> "Settings":
         """Build from the values of the configuration file and the command line."""
         accel = config["accel"]
-        named = {key: None if config[key] is None else str(config[key]) for key in ("checkpoint", "dataset")}
+        named = {key: None if config[key] is None else str(config[key]) for key in ("checkpoint", "dataset", "kept")}
         return cls(**{**config, **named, "accel": tuple(accel) if isinstance(accel, list) else (accel,)})
 
     def __post_init__(self) -> None:

@@ -119,7 +119,8 @@ def test_same_seed_gives_the_same_states_in_another_process(name: str, rolled_ou
 
 
 def test_the_suite_is_simplers() -> None:
-    assert set(envs.TASKS) == {f"google_robot_{name}" for name in GOOGLE} | {f"widowx_{name}" for name in WIDOWX}
+    assert set(envs.SIMPLER) == {f"google_robot_{name}" for name in GOOGLE} | {f"widowx_{name}" for name in WIDOWX}
+    assert set(envs.TASKS) == {*envs.SIMPLER, "conveyor_google_robot", "conveyor_widowx"}
 
 
 def test_same_state_gives_the_same_image() -> None:

@@ -67,7 +67,7 @@ def test_the_example_script_goes_to_the_step_limit_with_random_actions(script: M
 
 
 def test_it_has_simplers_names() -> None:
-    assert tuple(simpler_env.ENVIRONMENTS) == envs.TASKS
+    assert tuple(simpler_env.ENVIRONMENTS) == envs.SIMPLER
     with pytest.raises(EnvError, match=SPOON):
         simpler_env.make("widowx_spoon_on_plate")
 

@@ -13,6 +13,6 @@ def settings(checkpoint: Path, **changes: Any) -> Settings:
     values: dict[str, Any] = {
         "model": "tiny", "accel": "none", "checkpoint": str(checkpoint), "dataset": None, "init": "trained",
         "device": "cpu", "dtype": "float32", "threads": None, "instruction": "put carrot on plate", "warm_up": 1,
-        "repeats": 2, "trace": False, "out": "out",
+        "repeats": 2, "trace": False, "kept": None, "out": "out",
     }  # fmt: skip
     return Settings.read(values | changes)

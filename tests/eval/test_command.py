@@ -15,10 +15,11 @@ from omegaconf import OmegaConf
 
 from eval.__main__ import main
 from eval.evaluate import key_of, pending
+from eval.planning import plan, resolve
 from eval.results import RunFolder
 from eval.rollout import Episode
 from eval.served import argument
-from eval.settings import Settings, plan, resolve
+from eval.settings import Settings
 from eval.summary import results
 from vla.api import InputError
 
@@ -64,6 +65,12 @@ DEFAULTS: dict[str, Any] = {
     "device": "cpu",
     "dtype": "float32",
     "threads": None,
+    "workers": 1,
+    "max_batch": None,
+    "max_wait_ms": 0,
+    "cluster": None,
+    "replicas": None,
+    "baseline": None,
 }
 
 Run = Callable[..., int]
@@ -133,6 +140,30 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(
     assert (tmp_path / "a" / "episodes.jsonl").read_bytes() == before
 
 
+def test_a_folder_holds_the_run_of_one_set_of_tasks(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("policy=hold", "video=false", "episodes=1", "out=a") == 0
+    before = (tmp_path / "a" / "episodes.jsonl").read_bytes()
+    assert run("policy=hold", "video=false", "episodes=1", "out=a", "tasks=[widowx_stack_cube]") == 2
+    assert "tasks=['widowx_spoon_on_towel'], this one has tasks=['widowx_stack_cube']" in capsys.readouterr().err
+    assert (tmp_path / "a" / "episodes.jsonl").read_bytes() == before
+
+
+def test_a_run_is_compared_with_a_baseline_on_the_same_starts(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("policy=hold", *FAST[1:], "out=hold") == 0
+    assert run("policy=expert", *FAST[1:3], "episodes=2", "out=expert", "baseline=hold") == 0
+    paired = json.loads((tmp_path / "expert" / "results.json").read_text())["paired"]
+    assert (paired["baseline"], paired["n"], paired["difference"]) == ("hold", 2, 1.0)
+    assert paired["discordant"] == {"run_only": 2, "baseline_only": 0}
+    assert paired["ci95"][0] <= paired["difference"] <= paired["ci95"][1]
+    assert run("policy=expert", *FAST[1:3], "episodes=4", "out=more", "baseline=hold") == 2
+    assert "does not share the starts" in capsys.readouterr().err
+    assert not (tmp_path / "more").exists()
+
+
 @pytest.mark.parametrize(
     ("argument", "names"),
     [
@@ -168,6 +199,16 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(
         ("checkpoint=5", ("checkpoint", "5")),
         ("endpoint=5555", ("endpoint", "5555")),
         ("endpoint=tcp://127.0.0.1:1", ("policy=remote",)),
+        ("workers=0", ("workers", "0")),
+        ("workers=two", ("workers", "two")),
+        ("max_batch=0", ("max_batch", "0")),
+        ("max_batch=2", ("policy=served", "hold")),
+        ("max_wait_ms=-1", ("max_wait_ms", "-1")),
+        ("cluster=nonsense", ("nonsense", "ray://host:port")),
+        ("cluster=ray://127.0.0.1:1", ("127.0.0.1:1", "does not answer")),
+        ("replicas=2", ("replicas", "cluster=ray")),
+        ("baseline=nonsense", ("there is no run nonsense",)),
+        ("baseline=5", ("baseline", "5")),
     ],
 )
 def test_bad_input_is_one_clear_message_and_status_2(

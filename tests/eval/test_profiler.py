@@ -17,6 +17,7 @@ from eval.profiler.profile import prepare
 from tests.eval.profiles import LITTLE, settings
 from tests.vla.small import observation, save_small
 from vla import recipe as recipes
+from vla.accelerate.techniques import SLOTS, methods
 from vla.api import Observation
 from vla.policy import VlaPolicy, load_policy
 
@@ -183,9 +184,15 @@ def test_the_command_writes_a_trace_of_every_recipe(run: Run, tmp_path: Path, ar
 
 def test_the_command_lists_the_recipes(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("accel=list", "out=here") == 0
-    lines = capsys.readouterr().out.splitlines()
+    shown, *slots = capsys.readouterr().out.split("\n\n")
+    lines = shown.splitlines()
     assert [line.split()[0] for line in lines] == recipes.names()
     assert all(len(line.split()) > 1 for line in lines)
+    for slot, listed in zip(SLOTS, slots, strict=True):
+        name, *each = listed.splitlines()
+        assert name.startswith(slot)
+        assert [line.split()[0] for line in each] == methods(slot)
+        assert all(len(line.split()) > 2 for line in each)
     assert not (tmp_path / "here").exists()
 
 

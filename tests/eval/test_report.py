@@ -115,7 +115,7 @@ def test_videos_beyond_the_limit_are_linked(tmp_path: Path, monkeypatch: pytest.
 class Page(HTMLParser):
     """Remembers which elements a page has, what they refer to, and whether they nest."""
 
-    VOID = ("meta", "link", "br", "img", "path", "use")
+    VOID = ("meta", "link", "br", "img", "path", "use", "wbr")
 
     def __init__(self, source: str) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.vla.pi0_published import CONFIG as PI0
-from tests.vla.small import small_config
+from tests.vla.small import TOKENIZER, small_config
 from tests.vla.test_families import COGACT, OPENVLA
 from vla import presets
 from vla import recipe as recipes
@@ -18,28 +18,35 @@ from vla.checkpoints.checkpoint import Checkpoint
 from vla.checkpoints.weights import empty, randomise
 from vla.models import family
 from vla.policy import VlaPolicy
-from vla.tokenizer import build_tokenizer
 
 CPU = torch.device("cpu")
 MEMBERS: dict[str, tuple[str, Any]] = {
     "cogact_vit": ("cogact", small_config()),
     "cogact_dinosiglip": ("cogact", COGACT),
-    "openvla": ("openvla", replace(OPENVLA, action_words=1024, bins=1000)),  # nearly every word is an action
+    "openvla": ("openvla", replace(OPENVLA, action_words=1024, bins=1000, horizon=2, mask_word=20, text_words=20)),
+    "openvla_blocks": ("openvla", replace(OPENVLA, action_words=1024, bins=1000, horizon=4, mask_word=20)),
     "pi0": ("pi0", replace(PI0, vocabulary=512)),
 }
 GUIDED = {"denoising_steps": 10, "guidance_scale": 1.5}
 
 
-def member(name: str, recipe: str | dict[str, Any] = "none", dtype: torch.dtype = torch.float32) -> VlaPolicy:
-    """A policy around a small model, its weights random everywhere and so large that every input counts."""
+def member(
+    name: str, recipe: str | dict[str, Any] = "none", dtype: torch.dtype = torch.float32, **shape: Any
+) -> VlaPolicy:
+    """A policy around a small model, its weights random everywhere and so large that every input counts.
+
+    Args:
+        shape: numbers of the member's config that are to be others.
+    """
     model_type, config = MEMBERS[name]
+    config = replace(config, **shape)
     model = randomise(empty(family.find(model_type), config), CPU, torch.float32)
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 2
             parameter.normal_(std=fan_in**-0.5, generator=random)
-    loaded = Checkpoint(model, presets.processing_for(config), build_tokenizer(), {})
+    loaded = Checkpoint(model, presets.processing_for(config), TOKENIZER, {})
     return VlaPolicy(loaded, recipes.find(recipe), name, "random", CPU, dtype)
 
 

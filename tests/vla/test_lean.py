@@ -10,8 +10,9 @@ from torch.utils import _pytree as pytree
 
 from tests.vla.family_members import GUIDED, answered, member, relative, robots
 from vla import recipe as recipes
-from vla.accelerate.lean.decoder import Decoder, Tokens, decoder_layer, sequence
+from vla.accelerate.lean.decoder import Decoder, Tokens, sequence
 from vla.accelerate.lean.graphs import Captured, captured
+from vla.accelerate.lean.layer import decoder_layer
 from vla.accelerate.lean.linear import fused
 from vla.models.cogact import CogAct
 from vla.policy import VlaPolicy, load_policy

@@ -24,7 +24,8 @@ def model() -> OpenVla:
 def meaning(ids: list[int]) -> np.ndarray:
     made = empty(openvla.FAMILY, LLAMA)
     assert isinstance(made, OpenVla)
-    return made.actions(torch.tensor([ids])).numpy()[0, 0]
+    filled = ids + [0] * (-len(ids) % LLAMA.action_dim)
+    return made.actions(torch.tensor([filled])).flatten().numpy()[: len(ids)]
 
 
 def test_ids_mean_the_centres_of_equal_bins_from_the_highest_id_down() -> None:
@@ -53,8 +54,10 @@ def without_cache(model: OpenVla, visual: Tensor, prompt: Tensor) -> Tensor:
     """The whole sequence anew for every word."""
     embeddings, attended = model.sequence(visual, prompt, None)
     words = []
-    for _ in range(model.config.action_dim):
-        words.append(model.logits(model.language(embeddings, attended)[:, -1]).argmax(dim=-1, keepdim=True))
+    for _ in range(model.config.words):
+        logits = model.logits(model.language(embeddings, attended)[:, -1])
+        allowed = logits[:, OPENVLA.first_action_word : OPENVLA.action_words]
+        words.append(OPENVLA.first_action_word + allowed.argmax(dim=-1, keepdim=True))
         embeddings = torch.cat([embeddings, model.language.embed(words[-1])], dim=1)
         attended = torch.cat([attended, torch.ones_like(words[-1], dtype=torch.bool)], dim=1)
     return torch.cat(words, dim=1)

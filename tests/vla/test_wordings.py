@@ -15,7 +15,7 @@ PHRASING = Path(__file__).parents[2] / "configs" / "phrasing"
 TRAINING, HELD_OUT = (Wordings.read(PHRASING / f"{name}.yaml") for name in ("training", "held_out"))
 
 
-@pytest.mark.parametrize("task", envs.TASKS)
+@pytest.mark.parametrize("task", envs.SIMPLER)
 def test_every_instruction_of_the_suite_has_others_and_held_out_ones_are_not_trained_on(task: str) -> None:
     for goal in envs.tasks.find(task).official_start(0).goals:
         trained, held_out = TRAINING.of(goal.instruction), HELD_OUT.of(goal.instruction)

@@ -1,12 +1,16 @@
 """The stages of one answer as callables, and what decides how they are run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
-from vla.accelerate.techniques import Technique
+from vla.accelerate.reduction.calls import Call
+from vla.accelerate.reduction.layout import Layout, layout_of
+from vla.accelerate.techniques import SLOTS, Technique
+from vla.api import InputError
+from vla.decoding.decoder import Decoder
 from vla.models.family import ActionModel
 
 Act = Callable[[Any, Tensor], Tensor]
@@ -18,19 +22,58 @@ class Stages:
     """What a policy runs, in this order.
 
     Attributes:
-        encode: images (batch, cameras, channels, height, width) -> visual tokens (batch, tokens, width).
+        encode: images (batch, cameras, channels, height, width) -> visual tokens (batch, tokens, width), or a
+            `vla.accelerate.reduction.layout.Visual` of them where they are not all patches.
         prefill: (visual tokens, prompt (batch, words), state (batch, S) or None) -> what the head needs.
         act: (what `prefill` gave, noise (batch, *noise_shape)) -> (batch, horizon, A) normalised.
         inpaint: as `act`, with known actions (batch, horizon, A) and their weights (batch, horizon, 1); None if the
             head cannot continue known actions.
+        memory: what the stages remember of each session; None: nothing.
+        decoder: what says actions in words; None: the head does not.
         plain: the same stages as ordinary PyTorch operations, which a counter of operations can see; None: these are.
     """
 
-    encode: Callable[[Tensor], Tensor]
-    prefill: Callable[[Tensor, Tensor, Tensor | None], Any]
+    encode: Callable[[Tensor], Any]
+    prefill: Callable[[Any, Tensor, Tensor | None], Any]
     act: Act
     inpaint: Inpaint | None = None
     plain: "Stages | None" = None
+    memory: "Memory | None" = None
+    decoder: Decoder | None = None
+
+
+class Frame(NamedTuple):
+    """One observation as a memory of sessions needs to know it.
+
+    Attributes:
+        session, step: of the observation.
+        gripper: how far it is open, by the robot's own state; None if the state does not say.
+    """
+
+    session: str
+    step: int
+    gripper: float | None
+
+
+class Memory(Protocol):
+    """What stages remember of each session from one answer to the next."""
+
+    def around(self, tower: Any) -> Callable[[Tensor], Tensor]:
+        """What reads images instead of a lean vision tower."""
+        ...
+
+    def begin(self, frames: Sequence[Frame], pixels: Tensor) -> None:
+        """Say whose images the next call of `encode` has.
+
+        Args:
+            frames: one for each row of the batch.
+            pixels: (batch, cameras, channels, height, width) as they are shown, not normalised.
+        """
+        ...
+
+    def forget(self, session: str) -> None:
+        """Forget a session; nothing happens if it is not known."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,18 +99,47 @@ class Execution(Technique):
 
 @dataclass(frozen=True)
 class Decoding(Technique):
-    """Decides how action words come out."""
+    """Decides how action words come out.
 
+    Args:
+        cache: most tokens whose keys and values are kept, the prompt's included; None: as many as there are.
+
+    Raises:
+        InputError: on a value outside its range.
+    """
+
+    cache: int | None = None
     slot: ClassVar[str] = "decoding"
 
+    def __post_init__(self) -> None:
+        if self.cache is not None and (isinstance(self.cache, bool) or not isinstance(self.cache, int)):
+            raise InputError(f"decoding={self.method}: cache must be a whole number of tokens, got {self.cache!r}")
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the number of passes depends on what is seen, so that the head cannot be recorded."""
+        return True
+
+    def unfit(self, model: Any) -> str | None:
+        if model.HEAD != "tokens":
+            return None if self.method == SLOTS["decoding"].default else "it denoises actions instead of saying words"
+        config = model.config
+        if self.cache is not None and self.cache <= config.words:
+            return f"cache must be from {config.words + 1} to {config.max_tokens} tokens, got {self.cache}"
+        return None
+
+    def decoder(self) -> Decoder:
+        """What decodes for one policy; it may remember sessions."""
+        raise NotImplementedError
+
     def decode(self, model: Any, prefilled: Any) -> Tensor:
-        """The words of one chunk, (batch, words) int64.
+        """The words of one chunk by a decoder that knows no session, (batch, words) int64.
 
         Args:
-            model: has `config`, `logits(hidden)` and `extend(prefilled, words)`, as `vla.models.openvla.OpenVla`.
+            model: reads words, see `vla.decoding.decoder.Pen`.
             prefilled: of its `prefill`; used up.
         """
-        raise NotImplementedError
+        return self.decoder().decode(model, prefilled)
 
 
 @dataclass(frozen=True)
@@ -83,18 +155,76 @@ class Weights(Technique):
 
 @dataclass(frozen=True)
 class TokenReduction(Technique):
-    """Takes visual tokens out in front of language layers."""
+    """Makes visual tokens fewer, or says where they stand."""
 
+    IDENTITY: ClassVar[Mapping[str, Any] | None] = {"budget": "all"}
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"budget": 0.5}
     slot: ClassVar[str] = "tokens"
 
     @property
-    def layers(self) -> tuple[int, ...]:
-        """The language layers in front of which it acts."""
+    def statistics(self) -> bool:
+        """Whether it needs to know what the vision tower's last block attends to."""
+        return False
+
+    @property
+    def features(self) -> bool:
+        """Whether it needs the tokens as they were before the projector."""
+        return False
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the number of tokens depends on what is seen, so that no stage can be recorded."""
+        return False
+
+    def calls(self, layout: Layout) -> Sequence[Call]:
+        """Where it acts in a model.
+
+        Args:
+            layout: of all visual tokens of the model.
+
+        Raises:
+            InputError: if the model has no such place.
+        """
         raise NotImplementedError
 
-    def reduce(self, layer: int, tokens: Any) -> Any:
-        """The tokens that stay: a `vla.accelerate.lean.decoder.Tokens`, usually its `kept(index)`."""
+    def unfit(self, model: ActionModel) -> str | None:
+        from vla.accelerate.reduction.plan import Plan
+
+        try:
+            Plan([self], layout_of(model))
+        except InputError as error:
+            return str(error)
+        return None
+
+
+@dataclass(frozen=True)
+class Temporal(Technique):
+    """Uses a stage's result again at a later control step of the same session."""
+
+    slot: ClassVar[str] = "temporal"
+
+    def remembering(self, model: ActionModel) -> "tuple[Memory, TokenReduction | None] | None":
+        """Make a memory for a policy around a model.
+
+        Returns:
+            What is remembered, and what has to watch the language model for it, if anything; None: nothing changes.
+        """
         raise NotImplementedError
+
+
+class Denoising(NamedTuple):
+    """How a chunk is denoised.
+
+    Attributes:
+        steps: evaluations of the network.
+        copies: rows of each chunk, a batch apart: 2 under guidance, the conditioned ones first.
+    """
+
+    steps: int
+    copies: int
+
+
+Blocks = Callable[[int, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -103,10 +233,26 @@ class ActionCache(Technique):
 
     slot: ClassVar[str] = "action_cache"
 
-    def wrap(self, blocks: Callable[[int, Tensor], Tensor]) -> Callable[[int, Tensor], Tensor]:
-        """What runs instead of the blocks.
+    @property
+    def dynamic(self) -> bool:
+        """Whether what runs depends on numbers, so that the head cannot be recorded."""
+        return False
+
+    def unfit(self, model: ActionModel) -> str | None:
+        return "it writes words instead of denoising" if model.HEAD == "tokens" else None
+
+    def check(self, run: Denoising) -> None:
+        """Refuse what it cannot be used with, when a policy is built.
+
+        Raises:
+            InputError: naming what is allowed.
+        """
+
+    def wrap(self, blocks: Blocks, run: Denoising) -> Blocks:
+        """What runs instead of the blocks for one chunk, or one batch of chunks; asked again for the next.
 
         Args:
-            blocks: (step, hidden (batch, tokens, width)) -> hidden after all blocks; steps of a chunk count from 0.
+            blocks: (step, hidden (copies * batch, tokens, width)) -> hidden after all blocks; steps count from 0.
+            run: how the chunks are denoised.
         """
         raise NotImplementedError

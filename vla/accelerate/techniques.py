@@ -38,8 +38,15 @@ SLOTS = {  # in the order in which they apply
 
 @dataclass(frozen=True)
 class Technique:
-    """Base of what fills a slot: its fields are its options, checked when built."""
+    """Base of what fills a slot: its fields are its options, checked when built.
 
+    Attributes:
+        IDENTITY: options with which it changes nothing; None: there are none such.
+        EXAMPLE: options with which it does something in a model of any size.
+    """
+
+    IDENTITY: ClassVar[Mapping[str, Any] | None] = {}
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {}
     slot: ClassVar[str]
     places: ClassVar[frozenset[str]] = frozenset()  # of an execution: the slots that it leaves room for
 
@@ -47,6 +54,23 @@ class Technique:
     def method(self) -> str:
         """Its name in a recipe: that of its file."""
         return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def learns(self) -> bool:
+        """Whether it takes something from a calibration."""
+        return False
+
+    def calibrated(self, model: Any, calibration: Any) -> "Technique":
+        """The technique with what it takes from a calibration; itself if it takes nothing.
+
+        Args:
+            model: as loaded.
+            calibration: a `vla.calibration.stored.Calibration` of the checkpoint; None: there is none.
+
+        Raises:
+            InputError: if it needs a calibration and there is none.
+        """
+        return self
 
     def unfit(self, model: Any) -> str | None:
         """Why it cannot be applied to a model; None if it can."""
@@ -58,6 +82,11 @@ def methods(slot: str) -> list[str]:
     package = importlib.import_module(SLOTS[slot].package)
     names = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg]
     return sorted(name for name in names if hasattr(_module(slot, name), "TECHNIQUE"))
+
+
+def summary(slot: str, method: str) -> str:
+    """What a technique is: the first line of its file."""
+    return str(_module(slot, method).__doc__).partition("\n")[0]
 
 
 def plugs_of(recipe: str, values: Mapping[str, Any]) -> Plugs:

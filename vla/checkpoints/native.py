@@ -136,7 +136,7 @@ def _word_facts(architecture: Any, tokenizer: tokenizers.Tokenizer) -> list[tupl
     """Facts that words decide; embedding tables may be padded with rows for no word up to a multiple of 64."""
     if hasattr(architecture, "word_facts"):
         return architecture.word_facts(tokenizer)
-    words, rows = tokenizer.get_vocab_size(), architecture.vocabulary
+    words, rows = tokenizer.get_vocab_size(), getattr(architecture, "text_words", None) or architecture.vocabulary
     padded = rows % 64 == 0 and words <= rows <= words + 64
     facts = [("words", rows, rows if padded else words)]
     padding = tokenizer.token_to_id(PAD)

@@ -7,36 +7,38 @@ import torch
 from torch import Tensor
 
 from vla.accelerate.stages import Decoding
+from vla.decoding.decoder import Decoder, Pen
 
 
 @dataclass(frozen=True)
 class Autoregressive(Decoding):
-    """Greedy, word by word."""
+    """Greedy, word by word, among the action words."""
 
-    def decode(self, model: Any, prefilled: Any) -> Tensor:
-        return decode(model, prefilled)
+    @property
+    def dynamic(self) -> bool:
+        return False
+
+    def decoder(self) -> Decoder:
+        return Decoder(write, self.cache)
 
 
-def decode(model: Any, prefilled: Any) -> Tensor:
-    """The words of one action.
-
-    Args:
-        model: writes the words: `vla.models.openvla.OpenVla`, or what has its `config`, `logits` and `extend`.
-        prefilled: of `model.prefill`; its cache is used up.
-
-    Returns:
-        (batch, action_dim) int64.
-    """
-    words = [_likeliest(model, prefilled)]
-    while len(words) < model.config.action_dim:
-        prefilled = model.extend(prefilled, words[-1])
-        words.append(_likeliest(model, prefilled))
+def write(pen: Pen, count: int) -> Tensor:
+    """(batch, count) int64."""
+    words = [pen.following()]
+    while len(words) < count:
+        words.append(pen.likeliest(pen.read(words[-1])))
+        pen.accepted.append(1)
     return torch.cat(words, dim=1)
 
 
-def _likeliest(model: Any, prefilled: Any) -> Tensor:
-    """(batch, 1) int64."""
-    return model.logits(prefilled.hidden[:, -1:]).argmax(dim=-1)
+def decode(model: Any, prefilled: Any) -> Tensor:
+    """The words of one chunk, (batch, words of a chunk) int64.
+
+    Args:
+        model: reads words, see `vla.decoding.decoder.Pen`.
+        prefilled: of `model.prefill`; used up.
+    """
+    return Autoregressive().decode(model, prefilled)
 
 
 TECHNIQUE = Autoregressive

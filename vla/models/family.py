@@ -29,6 +29,11 @@ class ActionModel(nn.Module):
         """(horizon, numbers) of the noise that one chunk is made from."""
         return self.config.horizon, self.config.action_dim
 
+    @property
+    def decoders(self) -> tuple[Any, ...]:
+        """transformers decoders, first the one that reads the prompt, then those that go through its layers with it."""
+        raise NotImplementedError
+
     def encode(self, images: Tensor) -> Tensor:
         """(batch, cameras, channels, height, width) normalised -> (batch, visual tokens, width)."""
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.cache_utils import DynamicCache
@@ -70,7 +71,9 @@ class LanguageModel(nn.Module):
         """Word embeddings, (batch, words) int64 -> (batch, words, width)."""
         return self.llama.get_input_embeddings()(ids)
 
-    def forward(self, embeddings: Tensor, attended: Tensor, cache: DynamicCache | None = None) -> Tensor:
+    def forward(
+        self, embeddings: Tensor, attended: Tensor, cache: DynamicCache | None = None, causal: bool = True
+    ) -> Tensor:
         """Run the decoder layers and the final norm.
 
         Padding is invisible: nothing attends to it and it does not count as a position.
@@ -79,6 +82,7 @@ class LanguageModel(nn.Module):
             embeddings: (batch, tokens, width).
             attended: (batch, tokens so far and these) bool, False at padding.
             cache: keys and values of the tokens so far; these are added to it. None: there are none, keep none.
+            causal: whether a token sees only those before it; else these tokens see each other.
 
         Returns:
             (batch, tokens, width) hidden states after the final norm; meaningless at padding.
@@ -86,8 +90,14 @@ class LanguageModel(nn.Module):
         positions = attended.long().cumsum(dim=1) - 1  # (batch, tokens so far and these)
         return self.llama(
             inputs_embeds=embeddings,
-            attention_mask=attended.long(),
+            attention_mask=attended.long() if causal else _both_ways(embeddings, attended),
             position_ids=positions[:, -embeddings.shape[1] :].clamp(min=0),
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
+
+
+def _both_ways(embeddings: Tensor, attended: Tensor) -> Tensor:
+    """(batch, 1, tokens, all) what is added to the scores so that every token sees all that are attended."""
+    bias = torch.zeros_like(attended, dtype=embeddings.dtype).masked_fill(~attended, torch.finfo(embeddings.dtype).min)
+    return bias[:, None, None].expand(-1, 1, embeddings.shape[1], -1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,10 @@ class Pi0(ActionModel):
     def noise_shape(self) -> tuple[int, int]:
         """(horizon, action_width): the flow also moves the numbers that no robot has."""
         return self.config.horizon, self.config.action_width
+
+    @property
+    def decoders(self) -> tuple[Any, ...]:
+        return self.body.vlm.language_model, self.body.dit
 
     def encode(self, images: Tensor) -> Tensor:
         """Images to visual tokens.

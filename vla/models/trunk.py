@@ -166,6 +166,10 @@ class Trunk(ActionModel):
             head=config.language_head,
         )
 
+    @property
+    def decoders(self) -> tuple[Any, ...]:
+        return (self.language.llama,)
+
     def encode(self, images: Tensor) -> Tensor:
         """Images to visual tokens.
 

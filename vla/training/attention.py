@@ -42,3 +42,39 @@ def _transformers_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     return explicit_attention(query, key, value, attention_mask).transpose(1, 2), None
+
+
+def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """(…, width) scaled to mean square 1, times `weight`; PyTorch's own takes twice as long to train through."""
+    return _RmsNorm.apply(hidden, weight, eps)  # type: ignore[no-any-return]
+
+
+def rotated(heads: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary position embedding.
+
+    Args:
+        heads: (batch, tokens, heads, dim).
+        turn: cosine and signed sine, (batch, tokens, 1, dim): the sine of the first half is negative.
+    """
+    cosine, signed_sine = turn
+    return heads * cosine + heads.roll(heads.shape[-1] // 2, dims=-1) * signed_sine
+
+
+class _RmsNorm(torch.autograd.Function):
+    """Keeps the normalised values, from which both gradients follow."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, eps: float) -> Tensor:  # type: ignore[override]
+        length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = (length.square() / hidden.shape[-1] + eps).rsqrt().to(hidden.dtype)  # (…, 1)
+        unit = hidden * scale
+        ctx.save_for_backward(unit, scale, weight)
+        return unit * weight
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        unit, scale, weight = ctx.saved_tensors
+        moved = gradient * unit
+        along = moved @ (weight[:, None] / len(weight))  # (…, 1): the part that only changes the length
+        of_hidden = torch.addcmul(gradient * weight, unit, along, value=-1) * scale
+        return of_hidden, moved.flatten(0, -2).sum(dim=0), None

@@ -1,7 +1,8 @@
 """Batches of demonstrations; batch k depends on the seed and k alone, so a resumed run sees the same ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,11 @@ class Batch:
     states: Tensor | None
     actions: Tensor
     keypoints: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return replace(self, **moved)
 
 
 class Prompts:

@@ -1,8 +1,9 @@
 """What a run begins with: a new model that fits the datasets, or a checkpoint that goes on learning."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tokenizers
 
@@ -11,51 +12,70 @@ from vla.checkpoints import native
 from vla.checkpoints.checkpoint import Checkpoint
 from vla.models.cogact import CogAct, CogActConfig
 from vla.models.family import name_of
+from vla.models.openvla import OpenVlaConfig
+from vla.models.trunk import Trunk
 from vla.processing import Processing, Range
 from vla.tokenizer import BOS, COGNITION, PAD, build_tokenizer
 from vla.training.dataset import Demonstrations, Statistics
 from vla.training.mixture import Mixture, statistics
+from vla.training.speaking import Tokens, check_can_speak, config_for, made, speaking
 
 _IMAGE_MEAN, _IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _UNSCALED = "gripper"  # a command that is already -1 or 1
+_OF_DIFFUSION = {f.name for f in fields(CogActConfig)} - {f.name for f in fields(OpenVlaConfig)} | {"horizon"}
 _PROMPT = "{instruction}"  # a small model need not be told that it is a robot's
 
-Beginning = tuple[CogAct, Mapping[str, Processing], tokenizers.Tokenizer]
+Beginning = tuple[Trunk, Mapping[str, Processing], tokenizers.Tokenizer]
 
 
-def starting(sizes: dict[str, Any], data: Mixture, sentences: Sequence[str]) -> Beginning:
+def starting(sizes: dict[str, Any], data: Mixture, sentences: Sequence[str], tokens: Tokens | None) -> Beginning:
     """A new model of these sizes.
 
     Args:
-        sizes: of the model.
+        sizes: of the model; those of the diffusion head mean nothing to a model that says actions in words.
         data: what it will learn from.
         sentences: what its words are found in.
+        tokens: how the model says actions in words; None: it has a diffusion head.
 
     Raises:
         InputError: if the datasets' images are not of the model's size, or a size is wrong.
     """
     processing = {robot: processing_for(parts, sizes["image_size"]) for robot, parts in data.by_robot().items()}
     tokenizer = build_tokenizer(sentences)
-    return CogAct(_model_config(sizes, data, tokenizer)), processing, tokenizer
+    decided = _decided(data, tokenizer)
+    if tokens is None:
+        return CogAct(CogActConfig.from_dict(sizes | decided)), processing, tokenizer
+    cognition = decided.pop("cognition_id")
+    trunk = {name: size for name, size in sizes.items() if name not in _OF_DIFFUSION} | decided
+    config = config_for(trunk, decided["vocabulary"], (cognition,), tokens)
+    return made(config), processing, tokenizer
 
 
-def origin(directory: Path) -> Checkpoint:
+def origin(directory: Path, speaks: bool) -> Checkpoint:
     """The checkpoint to go on from.
+
+    Args:
+        directory: where it is.
+        speaks: whether the model is to say actions in words.
 
     Raises:
         InputError: if it cannot be read, or is of a family that cannot learn here.
     """
     given = native.load(directory)
-    _learner(given)
+    if speaks:
+        check_can_speak(given.model)
+    elif not isinstance(given.model, CogAct):
+        raise InputError(f"from: only a model of the family cogact can denoise chunks, this is {name_of(given.model)}")
     return given
 
 
-def continuing(given: Checkpoint, data: Mixture) -> Beginning:
+def continuing(given: Checkpoint, data: Mixture, tokens: Tokens | None) -> Beginning:
     """The model of a checkpoint, with its own normalisation and words.
 
     Args:
         given: the checkpoint; one for a nameless robot takes it for the datasets' only one.
         data: what it will learn from.
+        tokens: how the model says actions in words, if it is to and does not yet; None: it has a diffusion head.
 
     Raises:
         InputError: naming what the checkpoint and the datasets do not agree on.
@@ -73,7 +93,8 @@ def continuing(given: Checkpoint, data: Mixture) -> Beginning:
     for name in ("prompt", "lowercase", "image_mean", "image_std"):
         if len({getattr(each, name) for each in known.values()}) > 1:
             raise InputError(f"from: the robots of the checkpoint differ in their {name}; training needs one for all")
-    return _learner(given).float().train(), known, given.tokenizer
+    model: Any = given.model if tokens is None else speaking(cast(Trunk, given.model), tokens)
+    return model.float().train(), known, given.tokenizer
 
 
 def processing_for(parts: Sequence[Demonstrations], image_size: int) -> Processing:
@@ -99,19 +120,14 @@ def processing_for(parts: Sequence[Demonstrations], image_size: int) -> Processi
     )
 
 
-def _learner(given: Checkpoint) -> CogAct:
-    if not isinstance(given.model, CogAct):
-        raise InputError(f"from: only a model of the family cogact can learn, this is {name_of(given.model)}")
-    return given.model
-
-
 def _range(found: Statistics, mask: list[bool]) -> Range:
     return Range(tuple(found.q01.tolist()), tuple(found.q99.tolist()), tuple(mask))
 
 
-def _model_config(sizes: dict[str, Any], data: Mixture, tokenizer: tokenizers.Tokenizer) -> CogActConfig:
+def _decided(data: Mixture, tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+    """What data and words decide of a model's config."""
     first = data.parts[0]
-    decided = {
+    return {
         "cameras": len(first.views),
         "vocabulary": tokenizer.get_vocab_size(),
         "pad_id": tokenizer.token_to_id(PAD),
@@ -120,4 +136,3 @@ def _model_config(sizes: dict[str, Any], data: Mixture, tokenizer: tokenizers.To
         "state_dim": first.states.shape[1],
         "action_dim": first.actions.shape[1],
     }
-    return CogActConfig.from_dict(sizes | decided)

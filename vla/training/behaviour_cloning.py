@@ -11,22 +11,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vla.api import InputError
-from vla.models.cogact import CogAct
+from vla.models.trunk import Trunk
 from vla.training.attention import use_training_operations
 from vla.training.batches import Batch, Batches
 from vla.training.keypoints import KeypointHead
+from vla.training.objectives import Diffusion, Lesson, Objective
 from vla.training.optimizer import Optimizer, update_average
 from vla.training.schedule import Cloning
 from vla.training.state import damaged, differing, read_state, write_state
 
-_VALIDATION_STEPS = 10  # of DDIM
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Trainer:
@@ -42,11 +43,13 @@ class Trainer:
         identity: plain values of all else that a continued run must share with its past.
         compiled: let `torch.compile` fuse the model's operations; needs a C++ compiler, and minutes at the beginning
             and at each new image size.
+        objective: what is learned; None: to denoise chunks.
+        device: where to compute.
     """
 
     def __init__(
         self,
-        model: CogAct,
+        model: Trunk,
         keypoints: KeypointHead | None,
         cloning: Cloning,
         training: Batches,
@@ -54,19 +57,21 @@ class Trainer:
         out: Path,
         identity: dict[str, Any],
         compiled: bool = False,
+        objective: Objective | None = None,
+        device: str = "cpu",
     ) -> None:
         self.cloning = cloning
+        self._device = torch.device(device)
+        self._objective = objective or Diffusion(cloning.draws)
         self.step = 0
-        self._learner = nn.ModuleDict({"model": model} | ({"keypoints": keypoints} if keypoints else {}))
-        self.average = copy.deepcopy(model).requires_grad_(False).eval()
-        self._worker = copy.deepcopy(self._learner)  # the copy that computes gradients, maybe in bfloat16
-        if cloning.bf16:
-            self._worker.bfloat16()
+        learner = nn.ModuleDict({"model": model} | ({"keypoints": keypoints} if keypoints else {}))
+        self._learner = learner.to(self._device)
+        self.average = _copied(model).requires_grad_(False).eval()
+        # The copy that computes gradients, maybe in bfloat16.
+        self._worker = copy.deepcopy(self._learner).bfloat16() if cloning.bf16 else _copied(self._learner)
         use_training_operations(self._worker)
         if compiled:
-            worker: Any = self._worker["model"]
-            for stage in ("encode", "prefill"):
-                setattr(worker, stage, torch.compile(getattr(worker, stage), dynamic=False))
+            self._objective.compile(self._worker["model"])
         self._optimizer = Optimizer([self._learner])
         self._training = training
         self._validation, self._validation_frames = validation
@@ -106,12 +111,11 @@ class Trainer:
         image_size = self.cloning.at(self.step - 1)[0].image_size
         errors = []
         for part in np.array_split(self._validation_frames, max(1, len(self._validation_frames) // 64)):
-            batch = self._validation.of(part, image_size)
-            noise = torch.randn(batch.actions.shape, generator=_generator(self.cloning.seed, 3, int(part[0])))
+            batch = self._validation.of(part, image_size).to(self._device)
+            generator = _generator(self.cloning.seed, 3, int(part[0]))
             with torch.inference_mode():
-                cognition = self.average.prefill(self.average.encode(batch.images), batch.prompts, batch.states)
-                sampled = self.average.head.sample(cognition, noise, _VALIDATION_STEPS, guidance_scale=1.0)
-            errors.append((sampled - batch.actions)[:, 0, :3].abs().mean(dim=1))
+                said = self._objective.translation(self.average, batch, generator)
+            errors.append((said - batch.actions[:, 0, : said.shape[1]]).abs().mean(dim=1).cpu())
         return float(torch.cat(errors).mean())
 
     def save(self) -> None:
@@ -120,8 +124,8 @@ class Trainer:
             "step": self.step,
             "cloning": asdict(self.cloning),
             "identity": self._identity,
-            "learner": self._learner.state_dict(),
-            "average": self.average.state_dict(),
+            "learner": _trained(self._learner, self._learner),
+            "average": _trained(self.average, self._model),
             "optimizer": self._optimizer.state_dict(),
         }
         write_state(self._out / "state.pt", state)
@@ -143,11 +147,11 @@ class Trainer:
             raise InputError(
                 f"{path} was trained with other {', '.join(different)}; use the same options, or another out="
             )
-        if _shapes(state["learner"]) != _shapes(self._learner.state_dict()):
+        if _shapes(state["learner"]) != _shapes(_trained(self._learner, self._learner)):
             raise InputError(f"{path} holds a model of another shape; use the same options, or another out=")
         try:
-            self._learner.load_state_dict(state["learner"])
-            self.average.load_state_dict(state["average"])
+            _load(self._learner, self._learner, state["learner"])
+            _load(self.average, self._model, state["average"])
             self._optimizer.load_state_dict(state["optimizer"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise damaged(path, str(error).partition("\n")[0]) from error
@@ -161,10 +165,12 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         phase, _, rate = self.cloning.at(self.step)
+        batch = batch.to(self._device)
         _copy_values(self._learner, self._worker)
         generator = _generator(self.cloning.seed, 2, self.step)
-        action_loss, keypoint_loss = self._losses(batch, generator)
-        loss = action_loss + self.cloning.keypoint_weight * keypoint_loss
+        lesson = self._objective.lesson(self._worker["model"], batch, generator, self.step / self.cloning.steps)
+        keypoint_loss = self._keypoint_loss(lesson, batch)
+        loss = lesson.loss + self.cloning.keypoint_weight * keypoint_loss
         if not loss.isfinite():
             raise FloatingPointError(f"the loss is {loss.item()} at step {self.step}; try lower learning rates")
         loss.backward()
@@ -175,25 +181,20 @@ class Trainer:
             "step": self.step + 1,
             "image_size": phase.image_size,
             "learning_rate": rate,
-            "action_loss": action_loss.item(),
+            "action_loss": lesson.loss.item(),
             "keypoint_loss": keypoint_loss.item(),
+            **lesson.details,
         }
 
     @property
     def _model(self) -> nn.Module:
         return self._learner["model"]
 
-    def _losses(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        dtype = torch.bfloat16 if self.cloning.bf16 else torch.float32
-        model: Any = self._worker["model"]
-        visual = model.encode(batch.images.to(dtype))
-        states = None if batch.states is None else batch.states.to(dtype)
-        cognition = model.prefill(visual, batch.prompts, states)
-        action_loss = model.head.loss(cognition, batch.actions, self.cloning.draws, generator)
+    def _keypoint_loss(self, lesson: Lesson, batch: Batch) -> Tensor:
         if "keypoints" not in self._worker:
-            return action_loss, torch.zeros(())
+            return torch.zeros(())
         head: Any = self._worker["keypoints"]
-        return action_loss, head.loss(visual, cognition, batch.keypoints)
+        return head.loss(lesson.visual, lesson.cognition, batch.keypoints)
 
     def _log(self, losses: dict[str, float]) -> None:
         with (self._out / "train.jsonl").open("a") as log:
@@ -203,6 +204,24 @@ class Trainer:
         path = self._out / "train.jsonl"
         lines = path.read_text().splitlines()[:step] if path.exists() else []
         path.write_text("".join(line + "\n" for line in lines))
+
+
+def _copied(module: Module) -> Module:
+    """A copy that shares what is not trained."""
+    return copy.deepcopy(module, {id(each): each for each in module.parameters() if not each.requires_grad})
+
+
+def _trained(module: nn.Module, learner: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a module without those that the learner, of the same shape, does not train."""
+    frozen = {name for name, parameter in learner.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
+
+
+def _load(module: nn.Module, learner: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Give a module what `_trained` gave."""
+    if missing := sorted(_trained(module, learner).keys() - saved.keys()):
+        raise KeyError(f"Missing key {missing[0]}")
+    module.load_state_dict(module.state_dict() | saved)
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
@@ -216,7 +235,8 @@ def _generator(*key: int) -> torch.Generator:
 @torch.no_grad()
 def _copy_values(source: nn.Module, target: nn.Module) -> None:
     for value, copied in zip(source.parameters(), target.parameters(), strict=True):
-        copied.copy_(value)
+        if value.requires_grad:
+            copied.copy_(value)
 
 
 def _move_gradients(source: nn.Module, target: nn.Module) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 WEIGHT_DECAY = 0.05
-_NOT_MATRICES = ("embed", "positional", "final_layer", "x_embedder", "t_embedder", "uncondition")
+_NOT_MATRICES = ("embed", "lm_head", "positional", "final_layer", "x_embedder", "t_embedder", "uncondition", "lora_")
 
 
 class Optimizer:
@@ -15,10 +15,11 @@ class Optimizer:
 
     Muon orthogonalises the update of a matrix; on these models it needs about a third of AdamW's samples. It trains
     every matrix of the blocks, the projections into the language model, the state's included, and the key-point maps.
-    Embeddings, the diffusion head's own input and output maps, biases and norms stay with AdamW.
+    Embeddings, the vocabulary head, the diffusion head's own input and output maps, biases, norms and low-rank changes
+    stay with AdamW.
 
     Args:
-        modules: whose parameters to train.
+        modules: whose parameters to train, except those that ask for no gradients.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
@@ -26,6 +27,8 @@ class Optimizer:
         others: list[Tensor] = []
         for module in modules:
             for name, parameter in module.named_parameters():
+                if not parameter.requires_grad:
+                    continue
                 hidden = parameter.ndim == 2 and not any(part in name for part in _NOT_MATRICES)
                 (matrices if hidden else others).append(parameter)
         self._parameters = [*matrices, *others]
@@ -63,4 +66,5 @@ def update_average(average: nn.Module, model: nn.Module, step: int, decay: float
     """Move an exponential average of the weights towards the model, faster during the first steps."""
     weight = 1 - min(decay, (1 + step) / (10 + step))
     for averaged, current in zip(average.parameters(), model.parameters(), strict=True):
-        averaged.lerp_(current, weight)
+        if current.requires_grad:
+            averaged.lerp_(current, weight)

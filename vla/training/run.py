@@ -13,21 +13,29 @@ from numpy.typing import NDArray
 
 from vla.api import InputError
 from vla.checkpoints import native
-from vla.models.cogact import CogActConfig
+from vla.models.openvla import OpenVlaConfig
+from vla.models.trunk import TrunkConfig
 from vla.processing import Processing
 from vla.tokenizer import prompt_ids
 from vla.training.batches import Batches, Prompts
 from vla.training.beginning import continuing, origin, starting
 from vla.training.behaviour_cloning import Trainer
+from vla.training.blocks import Blocks
 from vla.training.checks import require_kind, require_number, require_texts, require_whole
 from vla.training.keypoints import KeypointHead
+from vla.training.lora import Lora, adapted, merged
 from vla.training.mixture import Mixture
+from vla.training.objectives import AUTOREGRESSIVE, BLOCK_DIFFUSION, DIFFUSION, Diffusion, Objective, Words
 from vla.training.schedule import Cloning, Phase
+from vla.training.speaking import Tokens
 from vla.training.wordings import Wordings
 
 _CLONING = ("draws", "keypoint_weight", "average_decay", "checkpoint_minutes", "validate_every", "seed", "bf16")
 _PLACES = ("dataset", "out", "from", "wordings")
-_OTHERS = (*_PLACES, "cameras", "validation_fraction", "validation_frames", "threads", "compile", "phases")
+_COMPUTING = ("threads", "device", "compile")
+_OTHERS = (*_PLACES, *_COMPUTING, "cameras", "validation_fraction", "validation_frames", "phases", "lora")
+_GROUPS = ("model", "tokens", "blocks")
+_OBJECTIVES = (DIFFUSION, AUTOREGRESSIVE, BLOCK_DIFFUSION)
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,8 @@ class Run:
             "finished_steps": self.trainer.step,
             "demonstrations": [_collection(Path(dataset)) for dataset in _several(self.options["dataset"])],
         }
-        native.save(self.checkpoint, self.trainer.average, self.processing, self.tokenizer, training)
+        model = self.trainer.average if self.options["lora"] is None else merged(self.trainer.average)
+        native.save(self.checkpoint, model, self.processing, self.tokenizer, training)
 
 
 def prepare(options: dict[str, Any]) -> Run:
@@ -71,37 +80,51 @@ def prepare(options: dict[str, Any]) -> Run:
     """
     _check_kinds(options)
     start = None if options["from"] is None else Path(options["from"])
-    given = None if start is None else origin(start)
+    lora = Lora.of(options["lora"])
+    if lora and start is None:
+        raise InputError("lora changes a checkpoint a little: name it with from=<directory>, or leave lora=null")
+    tokens = None if options["objective"] == DIFFUSION else _group("tokens", Tokens, options)
+    given = None if start is None else origin(start, speaks=tokens is not None)
     sizes = given.model.config.to_dict() if given else options["model"]
     cloning = _cloning(options, sizes["image_size"], sizes["patch_size"])
     torch.set_num_threads(options["threads"])
     torch.manual_seed(options["seed"])
     out = _writable(Path(options["out"]))
-    data = Mixture.open(_several(options["dataset"]), options["cameras"], sizes["horizon"])
+    speaks = given is not None and isinstance(given.model.config, OpenVlaConfig)
+    horizon = given.model.config.horizon if given and speaks else tokens.horizon if tokens else sizes["horizon"]
+    data = Mixture.open(_several(options["dataset"]), options["cameras"], horizon)
     wordings = _wordings(data, options["wordings"])
     if given:
-        model, processing, tokenizer = continuing(given, data)
+        model, processing, tokenizer = continuing(given, data, tokens)
     else:
         model, processing, tokenizer = starting(
-            options["model"], data, [text for each in wordings.values() for text in each]
+            options["model"], data, [text for each in wordings.values() for text in each], tokens
         )
+    if lora:
+        model = adapted(model, lora)
     prompts = _prompts(wordings, processing, tokenizer, model.config)
     train_frames, held_out = data.split(options["validation_fraction"], options["seed"])
     held_out = _spread(held_out, options["validation_frames"])
     keypoints = None
     if options["keypoint_weight"] > 0:
         names = tuple(quantity.name for quantity in data.parts[0].keypoint_quantities)
+        if not names:
+            raise InputError("the dataset has no key points to learn as well; add keypoint_weight=0")
         keypoints = KeypointHead(names, model.config.language_width)
     batches = [Batches(data, frames, processing, prompts, options["seed"]) for frames in (train_frames, held_out)]
     identity = _identity(data, options["validation_fraction"], model.config, processing)
     identity["from"] = None if start is None else native.weights_hash(start)
-    trainer = Trainer(model, keypoints, cloning, batches[0], (batches[1], held_out), out, identity, options["compile"])
+    identity |= _taught(options)
+    objective = _objective(options, tokens, horizon)
+    validation = (batches[1], held_out)
+    computing = (options["compile"], objective, options["device"])
+    trainer = Trainer(model, keypoints, cloning, batches[0], validation, out, identity, *computing)
     trainer.resume()
     return Run(trainer, processing, tokenizer, options, out / "checkpoint", len(train_frames))
 
 
 def _identity(
-    data: Mixture, validation_fraction: float, config: CogActConfig, processing: Mapping[str, Processing]
+    data: Mixture, validation_fraction: float, config: TrunkConfig, processing: Mapping[str, Processing]
 ) -> dict[str, Any]:
     """What decides the weights besides how they are trained, by the names of the options as far as there are any."""
     decided = {"dataset": data.fingerprint(), "validation_fraction": validation_fraction}
@@ -111,6 +134,37 @@ def _identity(
         for robot, each in processing.items()
         for key, value in each.to_dict().items()
     }
+
+
+def _taught(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that decide what is learned; an objective that has none adds none."""
+    changes = {} if options["lora"] is None else {"lora": options["lora"]}
+    if options["objective"] == DIFFUSION:
+        return changes
+    groups = {"tokens": options["tokens"]}
+    if options["objective"] == BLOCK_DIFFUSION:
+        groups["blocks"] = options["blocks"]
+    values = {f"{group}.{key}": value for group, each in groups.items() for key, value in each.items()}
+    return {"objective": options["objective"], **values, **changes}
+
+
+def _objective(options: dict[str, Any], tokens: Tokens | None, horizon: int) -> Objective:
+    if tokens is None:
+        return Diffusion(options["draws"])
+    if options["objective"] == AUTOREGRESSIVE:
+        return Words(tokens.smoothing)
+    blocks: Blocks = _group("blocks", Blocks, options)
+    if blocks.actions > horizon:
+        raise InputError(f"blocks.actions must be from 1 to {horizon}, the actions in a chunk, got {blocks.actions}")
+    return Words(tokens.smoothing, blocks)
+
+
+def _group(name: str, kind: type[Any], options: Mapping[str, Any]) -> Any:
+    """A group of options as the dataclass that checks it."""
+    known, values = {field.name for field in fields(kind)}, options[name]
+    if set(values) != known:
+        raise InputError(f"{name} has the keys {sorted(known)}, got {sorted(values)}")
+    return kind(**values)
 
 
 def _several(directories: str | list[str]) -> list[str]:
@@ -139,7 +193,7 @@ def _prompts(
     wordings: Mapping[str, list[str]],
     processing: Mapping[str, Processing],
     tokenizer: tokenizers.Tokenizer,
-    config: CogActConfig,
+    config: TrunkConfig,
 ) -> Prompts:
     said = next(iter(processing.values())).text  # all robots of a model are spoken to alike
     ids = {
@@ -172,7 +226,7 @@ def _phase(values: Any) -> Phase:
 
 def _check_kinds(options: dict[str, Any]) -> None:
     """Refuse what would be a traceback later; the schedule and the model's config check what is theirs."""
-    missing = sorted({*_CLONING, *_OTHERS, "model"} - set(options))
+    missing = sorted({*_CLONING, *_OTHERS, *_GROUPS, "objective"} - set(options))
     if missing:
         raise InputError(f"these options are missing: {', '.join(missing)}")
     require_kind("out", options["out"], str, "a directory")
@@ -184,13 +238,19 @@ def _check_kinds(options: dict[str, Any]) -> None:
     if options["cameras"] is not None:
         require_texts("cameras", options["cameras"])
     require_kind("compile", options["compile"], bool, "true or false")
+    if options["device"] not in ("cpu", "cuda") or (options["device"] == "cuda" and not torch.cuda.is_available()):
+        there = "cpu or cuda" if torch.cuda.is_available() else "cpu: there is no CUDA device here"
+        raise InputError(f"device must be {there}; got {options['device']!r}")
     for name in ("threads", "validation_frames"):
         require_whole(name, options[name], 1)
     require_number("validation_fraction", options["validation_fraction"], below=1)
     if options["validation_fraction"] == 0:
         raise InputError("validation_fraction must be above 0: at least one episode is held out to measure on")
     require_kind("phases", options["phases"], list, "a list of phases")
-    require_kind("model", options["model"], dict, "a group of options")
+    for name in _GROUPS:
+        require_kind(name, options[name], dict, "a group of options")
+    if options["objective"] not in _OBJECTIVES:
+        raise InputError(f"objective must be one of {', '.join(_OBJECTIVES)}, got {options['objective']!r}")
     for name in ("horizon", "image_size", "patch_size") if options["from"] is None else ():
         require_whole(f"model.{name}", options["model"].get(name), 1)
 

@@ -16,6 +16,9 @@ class Eager(Execution):
     places: ClassVar[frozenset[str]] = frozenset({"weights", "decoding"})
 
     def stages(self, model: ActionModel, recipe: Any) -> Stages:
+        if model.HEAD == "tokens":
+            decoder = recipe.plugs["decoding"][0].decoder()
+            return Stages(model.encode, model.prefill, decoder.acting(model, model), decoder=decoder)
         return Stages(model.encode, model.prefill, head_of(model, recipe), inpainting_of(model, recipe))
 
 

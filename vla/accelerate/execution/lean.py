@@ -7,18 +7,21 @@ value as one product, gate and up as one. See `vla.accelerate.lean` for each.
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from vla.accelerate.lean.decoder import Layer, decoder_layer
 from vla.accelerate.lean.diffusion import LeanDiffusion
 from vla.accelerate.lean.encoder import Encode, encoder_blocks
 from vla.accelerate.lean.flow import LeanPi0
 from vla.accelerate.lean.graphs import captured
+from vla.accelerate.lean.layer import Layer, decoder_layer
 from vla.accelerate.lean.trunks import LeanTrunk, LeanWriter
-from vla.accelerate.stages import Execution, Stages
+from vla.accelerate.reduction.calls import Point
+from vla.accelerate.reduction.layout import layout_of
+from vla.accelerate.stages import Blocks, Denoising, Execution, Memory, Stages, TokenReduction
+from vla.accelerate.techniques import Technique
 from vla.api import InputError
 from vla.models.family import ActionModel
 
@@ -47,7 +50,7 @@ class Lean(Execution):
 
     compile: bool = False
     graphs: bool = True
-    places: ClassVar[frozenset[str]] = frozenset({"weights", "decoding", "tokens", "action_cache"})
+    places: ClassVar[frozenset[str]] = frozenset({"weights", "decoding", "tokens", "temporal", "action_cache"})
 
     def __post_init__(self) -> None:
         for name in ("compile", "graphs"):
@@ -64,11 +67,10 @@ class Lean(Execution):
         stages = _STAGES[model.HEAD](model, recipe, self._functions(plain))
         place = next(model.parameters()).device
         if self.graphs and place.type == "cuda":
-            stages = captured(stages)
-        if not self.compile and not stages.plain:
+            stages = captured(stages, left_out=_dynamic(recipe, stages))
+        if not self.compile:
             return stages
-        uncompiled = _STAGES[model.HEAD](model, recipe, plain) if self.compile else stages.plain
-        return Stages(stages.encode, stages.prefill, stages.act, stages.inpaint, uncompiled)
+        return replace(stages, plain=_STAGES[model.HEAD](model, recipe, plain))
 
     def _functions(self, plain: Functions) -> Functions:
         if not self.compile:
@@ -81,23 +83,28 @@ class Lean(Execution):
 
 
 def _diffusion(model: Any, recipe: Any, functions: Functions) -> Stages:
-    trunk = LeanTrunk(model, *functions, _before(recipe))
-    head = LeanDiffusion(model.head, recipe.denoising_steps, recipe.guidance_scale, functions.encode, _wrap(recipe))
-    return Stages(trunk.encode, trunk.last_hidden, head.sample, head.inpaint)
+    memory, reductions = _remembering(model, recipe)
+    trunk = LeanTrunk(model, *functions, reductions)
+    trunk.tower = memory.around(trunk.tower) if memory else trunk.tower
+    steps, scale = recipe.denoising_steps, recipe.guidance_scale
+    head = LeanDiffusion(model.head, steps, scale, functions.encode, _wrap(recipe, 1 if scale == 1 else 2))
+    return Stages(trunk.encode, trunk.last_hidden, head.sample, head.inpaint, memory=memory)
 
 
 def _tokens(model: Any, recipe: Any, functions: Functions) -> Stages:
-    trunk = LeanTrunk(model, *functions, _before(recipe))
+    memory, reductions = _remembering(model, recipe)
+    trunk = LeanTrunk(model, *functions, reductions)
+    trunk.tower = memory.around(trunk.tower) if memory else trunk.tower
     writer = LeanWriter(model, trunk.decoder)
-    (decoding,) = recipe.plugs["decoding"]
-    return Stages(
-        trunk.encode, trunk.prefill, lambda prefilled, noise: model.actions(decoding.decode(writer, prefilled))
-    )
+    decoder = recipe.plugs["decoding"][0].decoder()
+    return Stages(trunk.encode, trunk.prefill, decoder.acting(model, writer), memory=memory, decoder=decoder)
 
 
 def _flow(model: Any, recipe: Any, functions: Functions) -> Stages:
-    lean = LeanPi0(model, recipe.denoising_steps, *functions, _before(recipe), _wrap(recipe))
-    return Stages(lean.encode, lean.prefill, lean.sample)
+    memory, reductions = _remembering(model, recipe)
+    lean = LeanPi0(model, recipe.denoising_steps, *functions, reductions, _wrap(recipe, 1))
+    lean.tower = memory.around(lean.tower) if memory else lean.tower
+    return Stages(lean.encode, lean.prefill, lean.sample, memory=memory)
 
 
 _STAGES: dict[str, Callable[[Any, Any, Functions], Stages]] = {
@@ -107,19 +114,47 @@ _STAGES: dict[str, Callable[[Any, Any, Functions], Stages]] = {
 }
 
 
-def _before(recipe: Any) -> dict[int, list[Any]]:
-    """Language layer -> the recipe's token techniques in front of it, in order."""
-    layers: dict[int, list[Any]] = {}
-    for technique in recipe.plugs["tokens"]:
-        for layer in technique.layers:
-            layers.setdefault(layer, []).append(technique.reduce)
-    return layers
+def _remembering(model: ActionModel, recipe: Any) -> tuple[Memory | None, list[TokenReduction]]:
+    """What the recipe's policy remembers of each session, and its token techniques with what watches for that."""
+    reductions = list(recipe.plugs["tokens"])
+    for technique in recipe.plugs["temporal"]:
+        found = technique.remembering(model)
+        if found is not None:
+            _check_whole_tower(technique, reductions, model)
+            memory, watch = found
+            return memory, [*([] if watch is None else [watch]), *reductions]
+    return None, reductions
 
 
-def _wrap(recipe: Any) -> Callable[[Any], Any]:
+def _check_whole_tower(temporal: Technique, reductions: list[TokenReduction], model: ActionModel) -> None:
+    for technique in reductions:
+        merges = any(call.point == Point.ENCODER for call in technique.calls(layout_of(model)))
+        if merges or technique.statistics:
+            raise InputError(
+                f"temporal={temporal.method} and tokens={technique.method} exclude each other: one reads some patches "
+                f"in the vision tower, the other needs all of them there"
+            )
+
+
+def _dynamic(recipe: Any, stages: Stages) -> frozenset[str]:
+    """Stages that do not do the same work for every input of one shape, or keep something."""
+    names = set()
+    if any(technique.dynamic for technique in recipe.plugs["tokens"]) or stages.memory is not None:
+        names |= {"encode", "prefill"}
+    if any(
+        technique.dynamic
+        for technique in (*recipe.plugs["tokens"], *recipe.plugs["action_cache"], *recipe.plugs["decoding"])
+    ):
+        names |= {"act"}
+    return frozenset(names)
+
+
+def _wrap(recipe: Any, copies: int) -> Callable[[Blocks], Blocks]:
     """What the recipe's action cache puts around the blocks of a denoising network."""
+    run = Denoising(recipe.denoising_steps, copies)
     for technique in recipe.plugs["action_cache"]:
-        return technique.wrap
+        technique.check(run)
+        return lambda blocks: technique.wrap(blocks, run)
     return lambda blocks: blocks
 
 

@@ -2,7 +2,8 @@
 
 - CogACT: `generate` of one word with all hidden states, of which the last one is kept; the word, and the vocabulary
   head that gave it, are thrown away. The head runs in float32 and embeds time and condition again in every step.
-- OpenVLA: `generate` of the words of an action. It reads the prompt as well, so all of it counts as `head`.
+- OpenVLA: `generate` of the words of an action. It reads the prompt as well, so all of it counts as `head`. A model of
+  our own, which never learned when not to say other words, may only say actions.
 - pi0: as its model defines it, which is transformers' own `sample_actions`.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaForCausalLM, LogitsProcessor, LogitsProcessorList
 
 from vla.accelerate.execution.eager import Eager
 from vla.accelerate.stages import Execution, Stages
@@ -47,13 +48,15 @@ def _diffusion(model: Any, recipe: Any) -> Stages:
 
 def _tokens(model: Any, recipe: Any) -> Stages:
     llama = causal(model.language)
+    allowed = LogitsProcessorList([] if model.config.text_words is None else [_ActionWords(model.config)])
 
     def act(sequence: tuple[Tensor, Tensor], noise: Tensor) -> Tensor:
         embeddings, attended = sequence
         words = llama.generate(
             inputs_embeds=embeddings,
             attention_mask=attended.long(),
-            generation_config=_greedy(model.config.action_dim),
+            generation_config=_greedy(model.config.words),
+            logits_processor=allowed,
         )
         return model.actions(words)
 
@@ -65,6 +68,18 @@ _STAGES: dict[str, Callable[[Any, Any], Stages]] = {
     "tokens": _tokens,
     "flow": lambda model, recipe: Eager().stages(model, recipe),
 }
+
+
+class _ActionWords(LogitsProcessor):
+    """No other words."""
+
+    def __init__(self, config: Any) -> None:
+        self._first, self._end = config.first_action_word, config.action_words
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        others = torch.ones_like(scores, dtype=torch.bool)
+        others[:, self._first : self._end] = False
+        return scores.masked_fill(others, -torch.inf)
 
 
 def causal(language: LanguageModel) -> Any:

@@ -1,135 +1,46 @@
-"""Decoder layers of Llama and Gemma: where a prefix is read, where a suffix goes on from it, and nothing else.
-
-A layer is a pure function of tensors, so one compiled function serves all layers of a model. Keys and values of every
-position are computed in every layer; queries, MLP and output only where somebody reads them.
-"""
+"""The decoder of Llama and Gemma: where a prefix is read, where a suffix goes on from it, and nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vla.accelerate.lean.linear import Linear, fused, linear
+from vla.accelerate.lean.layer import DecoderShape, Layer, rms_norm, weights_of
+from vla.accelerate.reduction.layout import Layout
+from vla.accelerate.reduction.probe import Probe
 
 
-class DecoderShape(NamedTuple):
-    """What does not come from tensors.
-
-    Attributes:
-        heads, kv_heads: of the attention.
-        eps: inside the norms.
-        gemma: Gemma's norms (in float32, scale from 1) and gate (GELU's tanh form) instead of Llama's.
-    """
-
-    heads: int
-    kv_heads: int
-    eps: float
-    gemma: bool
-
-
-class DecoderWeights(NamedTuple):
-    """One layer."""
-
-    norm1: Tensor
-    qkv: Linear
-    out: Linear
-    norm2: Tensor
-    gate_up: Linear
-    down: Linear
-
-
-class Read(NamedTuple):
-    """What a layer gave.
+@dataclass(frozen=True)
+class Sight:
+    """Where the visual tokens of a sequence are, and what is known of them beside their hidden states.
 
     Attributes:
-        hidden: (batch, the last `used` tokens, width).
-        key, value: (batch, kv_heads, tokens, dim) of these tokens, keys turned to their positions.
+        start: tokens before the first of them.
+        layout: how many each camera has, in order.
+        patches: (batch, visual tokens) int64: index of the patch at whose position a token stands, in its camera.
+        features: (batch, visual tokens, vision_width) of the tokens before the projector, or None.
+        words: after the visual tokens, how many tokens come before the instruction's first word, and how many after
+            its last.
     """
 
-    hidden: Tensor
-    key: Tensor
-    value: Tensor
+    start: int
+    layout: Layout
+    patches: Tensor
+    features: Tensor | None
+    words: tuple[int, int]
 
+    @property
+    def end(self) -> int:
+        """Where the visual tokens end."""
+        return self.start + sum(self.layout.counts)
 
-Layer = Callable[..., Read]
-
-
-def decoder_layer(
-    hidden: Tensor,
-    weights: DecoderWeights,
-    shape: DecoderShape,
-    turn: tuple[Tensor, Tensor],
-    mask: Tensor | None,
-    causal: bool,
-    past: tuple[Tensor, Tensor] | None,
-    used: int,
-) -> Read:
-    """One layer.
-
-    Args:
-        hidden: (batch, tokens, width).
-        weights, shape: of the layer.
-        turn: cosine and signed sine of each position, (batch or 1, tokens, 1, dim).
-        mask: (batch or 1, 1, tokens or 1, past and these tokens) bool; None: all see all, unless `causal`.
-        causal: whether a token sees only itself and those before; without `mask` and `past`.
-        past: keys and values that come before these tokens'.
-        used: how many of the last tokens are read afterwards.
-    """
-    batch, tokens, _ = hidden.shape
-    mixed = weights.qkv(rms_norm(hidden, weights.norm1, shape))
-    mixed = mixed.view(batch, tokens, shape.heads + 2 * shape.kv_heads, -1)
-    turned, value = mixed.split([shape.heads + shape.kv_heads, shape.kv_heads], dim=2)
-    query, key = rotate(turned, turn).transpose(1, 2).split([shape.heads, shape.kv_heads], dim=1)
-    value = value.transpose(1, 2)  # (batch, kv_heads, tokens, dim)
-    keys = key if past is None else torch.cat([past[0], key], dim=2)
-    values = value if past is None else torch.cat([past[1], value], dim=2)
-    if used == 0:
-        return Read(hidden[:, :0], keys, values)
-    if used < tokens:
-        hidden, query = hidden[:, -used:], query[:, :, -used:]
-        mask, causal = _of_last(mask, causal, used, keys)
-    seen = functional.scaled_dot_product_attention(
-        query, _shared(keys, shape), _shared(values, shape), attn_mask=mask, is_causal=causal
-    )  # (batch, heads, used, dim)
-    hidden = hidden + weights.out(seen.transpose(1, 2).reshape(batch, used, -1))
-    gate, up = weights.gate_up(rms_norm(hidden, weights.norm2, shape)).chunk(2, dim=-1)
-    gate = functional.gelu(gate, approximate="tanh") if shape.gemma else functional.silu(gate)
-    return Read(hidden + weights.down(gate * up), keys, values)
-
-
-def rms_norm(hidden: Tensor, weight: Tensor, shape: DecoderShape) -> Tensor:
-    """Gemma scales by one more than the weight, in float32; Llama by the weight."""
-    if shape.gemma:
-        return functional.rms_norm(hidden.float(), hidden.shape[-1:], 1 + weight.float(), shape.eps).type_as(hidden)
-    return functional.rms_norm(hidden, hidden.shape[-1:], weight, shape.eps)
-
-
-def rotate(heads: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary position embedding of (batch, tokens, heads, dim): halves are swapped, the sine carries the sign."""
-    cosine, signed_sine = turn
-    return heads * cosine + heads.roll(heads.shape[-1] // 2, dims=-1) * signed_sine
-
-
-def _of_last(mask: Tensor | None, causal: bool, used: int, keys: Tensor) -> tuple[Tensor | None, bool]:
-    """The rows of a mask that the last tokens need; the very last one sees everything."""
-    if mask is not None:
-        return mask[:, :, -used:], False
-    if not causal or used == 1:
-        return None, False
-    rows = torch.ones(used, keys.shape[2], dtype=torch.bool, device=keys.device)
-    return rows.tril(keys.shape[2] - used), False
-
-
-def _shared(heads: Tensor, shape: DecoderShape) -> Tensor:
-    """Keys or values as every query head reads them, (batch, heads, tokens, dim)."""
-    if shape.heads == shape.kv_heads:
-        return heads
-    batch, kv_heads, tokens, dim = heads.shape
-    grouped = heads[:, :, None].expand(batch, kv_heads, shape.heads // kv_heads, tokens, dim)
-    return grouped.reshape(batch, shape.heads, tokens, dim)
+    def kept(self, inside: Tensor, layout: Layout) -> "Sight":
+        """Only the visual tokens at (batch, kept) indices among them."""
+        features = None if self.features is None else _picked(self.features, inside)
+        return replace(self, layout=layout, patches=_picked(self.patches, inside), features=features)
 
 
 @dataclass(frozen=True)
@@ -138,23 +49,30 @@ class Tokens:
 
     Attributes:
         hidden: (batch, tokens, width).
-        positions: (batch, tokens) int64, of the full sequence whatever was taken out of it since.
+        positions: (batch, tokens) int64, of the full sequence whatever was taken out of it since; or (batch, tokens,
+            groups), one for each group of the rotary frequencies.
         attended: (batch, tokens) bool, False at padding.
         padded: whether there is any padding.
+        sight: which of them are visual, for those that take tokens out.
+        probe: the attention of the layer before, for those that choose by it.
     """
 
     hidden: Tensor
     positions: Tensor
     attended: Tensor
     padded: bool
+    sight: Sight | None = None
+    probe: Probe | None = None
 
     def kept(self, index: Tensor) -> "Tokens":
-        """Only the tokens at (kept,) int64 ascending indices, at their positions."""
+        """Only the tokens at (kept,) or (batch, kept) int64 ascending indices, at their positions."""
+        index = index.expand(len(self.hidden), -1)
         return replace(
             self,
-            hidden=self.hidden[:, index],
-            positions=self.positions[:, index],
-            attended=self.attended[:, index],
+            hidden=_picked(self.hidden, index),
+            positions=_picked(self.positions, index),
+            attended=_picked(self.attended, index),
+            probe=None if self.probe is None else self.probe.kept(index),
         )
 
 
@@ -173,7 +91,7 @@ class Decoder:
     """
 
     def __init__(self, model: Any, layer: Layer, *, gemma: bool, causal: bool, positions: int) -> None:
-        self.layers = [_weights(each) for each in model.layers]
+        self.layers = [weights_of(each) for each in model.layers]
         config = model.config
         self.shape = DecoderShape(config.num_attention_heads, config.num_key_value_heads, config.rms_norm_eps, gemma)
         self._layer, self._causal, self._norm = layer, causal, model.norm.weight
@@ -182,6 +100,11 @@ class Decoder:
         sign = torch.ones_like(sine)
         sign[..., : sine.shape[-1] // 2] = -1
         self._turns = cosine[0, :, None], (sine * sign)[0, :, None]  # each (positions, 1, dim)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only itself and those before."""
+        return self._causal
 
     def read(
         self, tokens: Tokens, used: int, before: Mapping[int, Sequence[Reduce]] | None = None
@@ -198,12 +121,14 @@ class Decoder:
         """
         cache, last = [], len(self.layers) - 1
         turn, mask, causal = self._around(tokens)
+        entered = tokens.hidden
         for number, weights in enumerate(self.layers):
-            for reduce in (before or {}).get(number, ()):
-                tokens = reduce(number, tokens)
+            if acts := (before or {}).get(number):
+                tokens = self._reduced(number, acts, tokens, entered, turn, cache[-1][0] if cache else None)
                 turn, mask, causal = self._around(tokens)
-            wanted = used if number == last else tokens.hidden.shape[1]
-            hidden, key, value = self._layer(tokens.hidden, weights, self.shape, turn, mask, causal, None, wanted)
+            entered = tokens.hidden
+            wanted = used if number == last else entered.shape[1]
+            hidden, key, value = self._layer(entered, weights, self.shape, turn, mask, causal, None, wanted)
             tokens = replace(tokens, hidden=hidden)
             cache.append((key, value))
         return tokens, cache
@@ -221,8 +146,9 @@ class Decoder:
         Args:
             hidden: (batch, tokens, width).
             turn: of their positions, from `turn`.
-            mask: (batch, 1, tokens, past and these tokens) bool; None: all see all.
-            past: keys and values by layer, left as they are.
+            mask: (batch, 1, tokens, past of the last layer and these tokens) bool; None: all see all.
+            past: keys and values by layer, left as they are; earlier layers may have more, of visual tokens that were
+                taken out later.
             used: how many of the last tokens' hidden states are read.
 
         Returns:
@@ -231,18 +157,46 @@ class Decoder:
         cache, last = [], len(self.layers) - 1
         for number, (weights, before) in enumerate(zip(self.layers, past, strict=True)):
             wanted = used if number == last else hidden.shape[1]
-            hidden, key, value = self._layer(hidden, weights, self.shape, turn, mask, False, before, wanted)
+            seen = _widened(mask, before[0].shape[2] + hidden.shape[1])
+            hidden, key, value = self._layer(hidden, weights, self.shape, turn, seen, False, before, wanted)
             cache.append((key, value))
         return hidden, cache
 
     def turn(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and signed sine of (batch, tokens) positions, each (batch, tokens, 1, dim)."""
+        """Cosine and signed sine of (batch, tokens) positions, each (batch, tokens, 1, dim).
+
+        Of (batch, tokens, groups) positions, each turns its own share of the frequencies, in order (PPE).
+        """
         cosine, sine = self._turns
-        return cosine[positions], sine[positions]
+        if positions.ndim == 2:
+            return cosine[positions], sine[positions]
+        dim = cosine.shape[-1]
+        every = torch.arange(dim, device=positions.device)
+        group = every % (dim // 2) * positions.shape[-1] // (dim // 2)  # both halves have the same frequencies
+        where = positions[..., group]  # (batch, tokens, dim)
+        return cosine[where, 0, every][:, :, None], sine[where, 0, every][:, :, None]
 
     def norm(self, hidden: Tensor) -> Tensor:
         """The final norm."""
         return rms_norm(hidden, self._norm, self.shape)
+
+    def _reduced(
+        self,
+        number: int,
+        acts: Sequence[Reduce],
+        tokens: Tokens,
+        entered: Tensor,
+        turn: tuple[Tensor, Tensor],
+        key: Tensor | None,
+    ) -> Tokens:
+        """The tokens after what acts in front of a layer; `entered` and `key` are of the layer before."""
+        if key is not None:
+            weights, following = self.layers[number - 1 : number + 1]
+            probe = Probe(entered, key, turn, tokens.attended, self._causal, weights, self.shape, following)
+            tokens = replace(tokens, probe=probe)
+        for act in acts:
+            tokens = act(number, tokens)
+        return replace(tokens, probe=None)
 
     def _around(self, tokens: Tokens) -> tuple[tuple[Tensor, Tensor], Tensor | None, bool]:
         """Turns, mask, and whether it is the plain causal one, which needs none."""
@@ -256,22 +210,23 @@ class Decoder:
         return turn, mask, False
 
 
+def _picked(of_tokens: Tensor, index: Tensor) -> Tensor:
+    """(batch, tokens, ...) at (batch, kept) indices."""
+    rows = torch.arange(len(index), device=index.device)[:, None]
+    return of_tokens[rows, index]
+
+
+def _widened(mask: Tensor | None, total: int) -> Tensor | None:
+    """A mask for a layer with more past: what comes first in a sequence, the visual tokens, is always seen."""
+    if mask is None or mask.shape[-1] == total:
+        return mask
+    return functional.pad(mask, (total - mask.shape[-1], 0), value=True)
+
+
 def sequence(hidden: Tensor, attended: Tensor) -> Tokens:
     """A fresh sequence; padding does not count as a position.
 
     On a GPU the mask is always built: to look whether it is needed would make the device wait.
     """
-    padded = attended.is_cuda or not bool(attended.all())
+    padded = attended.device.type != "cpu" or not bool(attended.all())
     return Tokens(hidden, (attended.long().cumsum(dim=1) - 1).clamp(min=0), attended, padded)
-
-
-def _weights(layer: Any) -> DecoderWeights:
-    attention, mlp = layer.self_attn, layer.mlp
-    return DecoderWeights(
-        layer.input_layernorm.weight,
-        fused(attention.q_proj, attention.k_proj, attention.v_proj),
-        linear(attention.o_proj),
-        layer.post_attention_layernorm.weight,
-        fused(mlp.gate_proj, mlp.up_proj),
-        linear(mlp.down_proj),
-    )

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from vla.accelerate.lean.encoder import Encode, Encoder, dit_block
+from vla.accelerate.stages import Blocks
 from vla.models.heads.diffusion import DiffusionHead, ddim_inpaint, timesteps_for
-
-Blocks = Callable[[int, Tensor], Tensor]
 
 
 class LeanDiffusion:
@@ -25,7 +24,8 @@ class LeanDiffusion:
         head: whose weights are used.
         steps, guidance_scale: as `DiffusionHead.sample`.
         encode: `encoder_blocks`, or a compiled one.
-        wrap: what an action cache puts around the blocks, (step, hidden (2 * batch, 1 + horizon, width)) -> the same.
+        wrap: what an action cache puts around the blocks, (step, hidden (2 * batch, 1 + horizon, width)) -> the same;
+            called for every chunk, so that nothing of an earlier one is left.
     """
 
     def __init__(
@@ -47,24 +47,25 @@ class LeanDiffusion:
         self._bias = net.x_embedder.linear.bias + net.positional_embedding[1:]  # (horizon, width)
         self._factors = [self._step(*pair) for pair in pairwise(self._levels)]
         blocks = Encoder([dit_block(each) for each in net.blocks], encode)
-        self._blocks = wrap(lambda index, hidden: blocks(hidden))
+        self._wrap, self._blocks = wrap, blocks
 
     def sample(self, cognition: Tensor, noise: Tensor) -> Tensor:
         """As `DiffusionHead.sample`."""
-        condition, actions = self._condition(cognition), noise
+        predict, actions = self._predictor(cognition), noise
         for index, (keep, add) in enumerate(self._factors):
-            predicted = self._predict(index, actions, condition)
+            predicted = predict(index, actions)
             actions = torch.add(keep * actions, predicted, alpha=add)
         return actions
 
     def inpaint(self, cognition: Tensor, noise: Tensor, known: Tensor, weights: Tensor) -> Tensor:
         """As `DiffusionHead.inpaint`."""
+        return ddim_inpaint(self._head.prediction, self._levels, self._predictor(cognition), noise, known, weights)
+
+    def _predictor(self, cognition: Tensor) -> Callable[[int, Tensor], Tensor]:
+        """(step, actions (batch, horizon, A)) -> the guided prediction, for one chunk."""
         condition = self._condition(cognition)
-
-        def predict(index: int, actions: Tensor) -> Tensor:
-            return self._predict(index, actions, condition)
-
-        return ddim_inpaint(self._head.prediction, self._levels, predict, noise, known, weights)
+        blocks = self._wrap(lambda index, hidden: self._blocks(hidden))
+        return lambda index, actions: self._predict(index, actions, condition, blocks)
 
     def _condition(self, cognition: Tensor) -> Tensor:
         """(steps, batch or 2 * batch, 1, width): the token in front of the actions, for every step."""
@@ -73,12 +74,12 @@ class LeanDiffusion:
             embedded = torch.cat([embedded, self._without.expand(len(embedded), -1)])
         return (self._times[:, None] + embedded)[:, :, None]
 
-    def _predict(self, index: int, actions: Tensor, condition: Tensor) -> Tensor:
+    def _predict(self, index: int, actions: Tensor, condition: Tensor, blocks: Blocks) -> Tensor:
         """The guided prediction at one step, (batch, horizon, A)."""
         embedded = actions @ self._net.x_embedder.linear.weight.T + self._bias  # (batch, horizon, width)
         if self._guided:
             embedded = embedded.repeat(2, 1, 1)
-        hidden = self._blocks(index, torch.cat([condition[index], embedded], dim=1))
+        hidden = blocks(index, torch.cat([condition[index], embedded], dim=1))
         predicted = self._net.final_layer(hidden[:, 1:])
         if not self._guided:
             return predicted

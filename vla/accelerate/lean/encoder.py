@@ -3,11 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vla.accelerate.lean.linear import Linear, Norm, fused, linear, norm
+from vla.accelerate.reduction.calls import Features
+from vla.accelerate.reduction.merging import SELECT, Merge, Merger, Patches
+from vla.timing import part
 
+KeyValue = tuple[Tensor, Tensor]  # each (rows, heads, tokens, dim)
 Encode = Callable[[Tensor, tuple["EncoderWeights", ...], "EncoderShape"], Tensor]
 _TOGETHER = 4  # blocks in one call: a compiled function costs as much to call as a small block to run
 
@@ -47,6 +52,7 @@ class Encoder:
 
     def __init__(self, blocks: Sequence[tuple[EncoderWeights, EncoderShape]], encode: Encode) -> None:
         self._encode = encode
+        self._each = list(blocks)
         self._groups: list[tuple[tuple[EncoderWeights, ...], EncoderShape]] = []
         for start in range(0, len(blocks), _TOGETHER):
             weights = tuple(each for each, _ in blocks[start : start + _TOGETHER])
@@ -58,6 +64,77 @@ class Encoder:
             hidden = self._encode(hidden, weights, shape)
         return hidden
 
+    def watched(
+        self, hidden: Tensor, first: int, merger: Merger | None, statistics: bool, again: Sequence[Merge] = ()
+    ) -> tuple[Features, list[Merge]]:
+        """The same with patches merged on the way, or with what the last block attends to.
+
+        Args:
+            hidden: (rows, first + patches, width).
+            first: tokens before the patches, which are never merged.
+            merger: what merges; None: nothing.
+            statistics: whether importance and keys are wanted.
+            again: merges of another tower over the same patches, to be done here at the same blocks.
+
+        Returns:
+            The patches, before any final norm, and the merges that were made.
+        """
+        patches, merges, known = Patches(hidden.shape[1] - first, len(hidden), hidden.device), [], (None, None)
+        for number, (weights, shape) in enumerate(self._each):
+            count = 0 if merger is None else merger.merges.get(number, 0)
+            done = next((merge for merge in again if merge.block == number), None)
+            asked = statistics and number == len(self._each) - 1
+            if not (count or done or asked or patches.sizes is not None):
+                hidden = self._encode(hidden, (weights,), shape)
+                continue
+            bias = patches.bias(first, hidden.dtype)
+            if count and merger is not None and merger.of_attention:
+                hidden, query, key, made = _merged_attention(
+                    hidden, weights, shape, first, patches, merger, number, count
+                )
+                merges.append(made)
+            else:
+                hidden, query, key = _attended(hidden, weights, shape, bias)
+                made = done
+                if count and merger is not None:
+                    with part(SELECT):
+                        keys = key[:, :, first:].mean(dim=1)
+                        made = merger.merge(number, count, hidden[:, first:], keys, None, patches)
+                    merges.append(made)
+                if made is not None:
+                    with part(SELECT):
+                        hidden = patches.merged(hidden, first, made)
+            if asked:
+                with part(SELECT):
+                    known = _looked_at(query, key, first, bias, made)
+            hidden = _fed(hidden, weights, shape)
+        return Features(hidden[:, first:], patches.index, patches.owner, *known), merges
+
+    def again(
+        self, hidden: Tensor, where: Tensor | None, kept: Sequence[KeyValue]
+    ) -> tuple[Tensor, tuple[KeyValue, ...]]:
+        """Some tokens through the blocks once more, while the keys and values of the others stay as they were.
+
+        Args:
+            hidden: (rows, some, width) embeddings of these tokens.
+            where: (rows, some) int64 indices of them; None: they are all there are.
+            kept: keys and values of all tokens by block, unless `where` is None.
+
+        Returns:
+            The same tokens after all blocks, and the keys and values of all tokens.
+        """
+        now = []
+        for number, (weights, shape) in enumerate(self._each):
+            query, key, value = _heads(hidden, weights, shape)
+            if where is not None:
+                at = where[:, None, :, None].expand_as(key)
+                key, value = kept[number][0].scatter(2, at, key), kept[number][1].scatter(2, at, value)
+            now.append((key, value))
+            mixed = functional.scaled_dot_product_attention(query, key, value)
+            mixed = mixed.transpose(1, 2).reshape(hidden.shape)
+            hidden = _fed(_added(hidden, weights.out(mixed), weights.scale1), weights, shape)
+        return hidden, tuple(now)
+
 
 def encoder_blocks(hidden: Tensor, weights: tuple[EncoderWeights, ...], shape: EncoderShape) -> Tensor:
     """Several blocks, (batch, tokens, width) -> the same."""
@@ -67,13 +144,77 @@ def encoder_blocks(hidden: Tensor, weights: tuple[EncoderWeights, ...], shape: E
 
 
 def _block(hidden: Tensor, weights: EncoderWeights, shape: EncoderShape) -> Tensor:
+    return _fed(_attended(hidden, weights, shape, None)[0], weights, shape)
+
+
+def _attended(
+    hidden: Tensor, weights: EncoderWeights, shape: EncoderShape, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """After the attention; its queries and keys, (batch, heads, tokens, dim). A bias is added to all logits."""
+    query, key, value = _heads(hidden, weights, shape)
+    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    mixed = mixed.transpose(1, 2).reshape(hidden.shape)
+    return _added(hidden, weights.out(mixed), weights.scale1), query, key
+
+
+def _heads(hidden: Tensor, weights: EncoderWeights, shape: EncoderShape) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value, each (batch, heads, tokens, dim)."""
     batch, tokens, width = hidden.shape
     qkv = weights.qkv(weights.norm1(hidden)).view(batch, tokens, 3, shape.heads, width // shape.heads)
-    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, tokens, dim)
-    mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, tokens, width)
-    hidden = _added(hidden, weights.out(mixed), weights.scale1)
+    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    return query, key, value
+
+
+def _fed(hidden: Tensor, weights: EncoderWeights, shape: EncoderShape) -> Tensor:
+    """After the MLP."""
     inside = functional.gelu(weights.fc1(weights.norm2(hidden)), approximate=shape.gelu)
     return _added(hidden, weights.fc2(inside), weights.scale2)
+
+
+def _merged_attention(
+    hidden: Tensor,
+    weights: EncoderWeights,
+    shape: EncoderShape,
+    first: int,
+    patches: Patches,
+    merger: Merger,
+    number: int,
+    count: int,
+) -> tuple[Tensor, Tensor, Tensor, Merge]:
+    """As `_attended`, with fewer patches afterwards, by an attention that is merged itself; and the merge."""
+    query, key, value = _heads(hidden, weights, shape)
+    shares = _shares(query, key, patches.bias(first, hidden.dtype))  # (batch, heads, tokens, tokens)
+    with part(SELECT):
+        received = shares.mean(dim=(1, 2))[:, first:]
+        made = merger.merge(number, count, hidden[:, first:], key[:, :, first:].mean(dim=1), received, patches)
+        pool, join = made.over(first, hidden.dtype)  # (batch, fewer, tokens): weights that add up to one, and ones
+        shares = pool[:, None] @ (shares.to(hidden.dtype) @ join[:, None].transpose(-1, -2))
+        value = pool[:, None] @ value
+        hidden = patches.merged(hidden, first, made)
+    mixed = (shares @ value).transpose(1, 2).reshape(hidden.shape)
+    return _added(hidden, weights.out(mixed), weights.scale1), query, key, made
+
+
+def _shares(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention, (batch, heads, rows, tokens) float32."""
+    logits = (query @ key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
+    return (logits if bias is None else logits + bias).softmax(dim=-1)
+
+
+def _looked_at(
+    query: Tensor, key: Tensor, first: int, bias: Tensor | None, merge: Merge | None
+) -> tuple[Tensor, Tensor]:
+    """How much attention each patch gets (batch, patches) float32, and its key (batch, patches, dim), mean over heads.
+
+    The row of the class token tells where there is one. Without, it is the mean over all rows, of this one block.
+    Patches that merge in this block add up what they get.
+    """
+    rows = query[:, :, :1] if first else query
+    got, keys = _shares(rows, key, bias)[..., first:].mean(dim=(1, 2)), key[:, :, first:].mean(dim=1)
+    if merge is None:
+        return got, keys
+    together = torch.zeros_like(merge.survivors, dtype=got.dtype).scatter_add(1, merge.owner, got)
+    return together, merge.over(0, keys.dtype)[0] @ keys
 
 
 def _added(hidden: Tensor, update: Tensor, scale: Tensor | None) -> Tensor:

@@ -5,17 +5,21 @@ step of the flow, so they are computed once and join the prefix's. Of the prefix
 its last layer needs nothing else. The time's part of the input map depends on the step alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vla.accelerate.lean.decoder import Decoder, Layer, Reduce, sequence
-from vla.accelerate.lean.diffusion import Blocks
+from vla.accelerate.lean.decoder import Decoder
 from vla.accelerate.lean.encoder import Encode
+from vla.accelerate.lean.layer import Layer
+from vla.accelerate.lean.trunks import encoded
 from vla.accelerate.lean.vision import paligemma_tower
+from vla.accelerate.reduction.layout import Visual, layout_of
+from vla.accelerate.reduction.plan import Plan
+from vla.accelerate.stages import Blocks, TokenReduction
 from vla.models.pi0 import Pi0
 
 
@@ -40,8 +44,8 @@ class LeanPi0:
         model: the pi0.
         steps: of Euler's method.
         encode, decoder_layer: those of `vla.accelerate.lean`, or compiled ones.
-        before: language layer -> what is done to the tokens in front of it.
-        wrap: what an action cache puts around the expert's layers.
+        reductions: the recipe's token techniques.
+        wrap: what an action cache puts around the expert's layers; called for every chunk.
     """
 
     def __init__(
@@ -50,30 +54,31 @@ class LeanPi0:
         steps: int,
         encode: Encode,
         decoder_layer: Layer,
-        before: Mapping[int, Sequence[Reduce]],
+        reductions: Sequence[TokenReduction],
         wrap: Callable[[Blocks], Blocks],
     ) -> None:
         config, body = model.config, model.body
-        self._model, self._before, self._wrap = model, before, wrap
-        self._tower = paligemma_tower(body.vlm.vision_tower, encode)
+        self._model, self._plan, self._wrap = model, Plan(reductions, layout_of(model)), wrap
+        self.tower: Any = paligemma_tower(body.vlm.vision_tower, encode)
         prefix = config.cameras * config.visual_tokens + 1 + config.max_prompt
         self._language = Decoder(body.vlm.language_model, decoder_layer, gemma=True, causal=False, positions=prefix)
         self._expert = Decoder(body.dit, decoder_layer, gemma=True, causal=False, positions=prefix + 1 + config.horizon)
+        self._visual_tokens = config.cameras * config.visual_tokens
         self._stride = -1.0 / steps
         self._inputs, self._biases = _folded(model.head.embed, [1.0 + step * self._stride for step in range(steps)])
 
-    def encode(self, images: Tensor) -> Tensor:
-        """As `Pi0.encode`."""
-        tokens = self._model.body.vlm.multi_modal_projector(self._tower(images.flatten(0, 1)))
-        return tokens.reshape(len(images), -1, tokens.shape[-1])
+    def encode(self, images: Tensor) -> Tensor | Visual:
+        """As `Pi0.encode`; or fewer tokens, with what is known of them."""
+        return encoded(images, self.tower, self._model.body.vlm.multi_modal_projector, self._plan)
 
-    def prefill(self, visual: Tensor, prompt: Tensor, state: Tensor | None) -> Prefilled:
+    def prefill(self, visual: Tensor | Visual, prompt: Tensor, state: Tensor | None) -> Prefilled:
         """As `Pi0.prefill`, and what the expert makes of the state."""
-        embeddings, attended = self._model.sequence(visual, prompt)
-        full = sequence(embeddings, attended)
-        read, cache = self._language.read(full, 0, self._before)
-        following = attended.sum(dim=1, keepdim=True)  # (batch, 1): where the state stands
-        token = self._model.head.embed.state_proj(self._model.padded(state, visual))[:, None]
+        embedded = self._plan.tokens_of(visual)
+        embeddings, attended = self._model.sequence(embedded, prompt)
+        full = self._plan.begin(visual, embeddings, attended, start=0, words=(1, 0))
+        read, cache = self._language.read(full, 0, self._plan.before)
+        following = self._visual_tokens + attended[:, embedded.shape[1] :].sum(dim=1, keepdim=True)  # of the state
+        token = self._model.head.embed.state_proj(self._model.padded(state, embedded))[:, None]
         mask = _mask(read.attended, 1) if read.padded else None
         _, cache = self._expert.go_on(self._cast(token), self._expert.turn(following), mask, cache, 0)
         horizon = self._model.config.horizon

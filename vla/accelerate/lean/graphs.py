@@ -6,7 +6,8 @@ what leaves the policy is copied to the host before.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,17 +22,22 @@ WARM_UP = 3  # runs before recording: libraries set up workspaces, compiled func
 KEPT = 32  # recordings of one stage: lengths of prompts times sizes of batches
 
 
-def captured(stages: Stages, record: Record | None = None) -> Stages:
+def captured(stages: Stages, record: Record | None = None, left_out: Collection[str] = ()) -> Stages:
     """The same stages as recordings; continuing known actions stays as it is.
 
     Args:
         stages: on a GPU.
         record: how a function without arguments is recorded; None: with one CUDA graph, all in one memory pool.
+        left_out: stages that stay as they are, because what they do depends on more than shapes.
     """
     record = record or _recorder()
     places: set[int] = set()
-    encode, prefill, act = (Captured(stage, record, places) for stage in (stages.encode, stages.prefill, stages.act))
-    return Stages(encode, prefill, act, stages.inpaint, plain=stages)
+    recorded = {
+        name: Captured(getattr(stages, name), record, places)
+        for name in ("encode", "prefill", "act")
+        if name not in left_out
+    }
+    return replace(stages, **recorded, plain=stages)
 
 
 class Captured:

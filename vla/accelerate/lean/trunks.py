@@ -1,17 +1,20 @@
 """Lean stages of the models over the shared trunk: CogACT and OpenVLA."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vla.accelerate.lean.decoder import Decoder, Layer, Reduce, sequence
+from vla.accelerate.lean.decoder import Decoder, Tokens
 from vla.accelerate.lean.encoder import Encode
-from vla.accelerate.lean.vision import tower
+from vla.accelerate.lean.layer import Layer
+from vla.accelerate.lean.vision import Tower, Watched, tower
+from vla.accelerate.reduction.calls import Features
+from vla.accelerate.reduction.layout import Visual, layout_of
+from vla.accelerate.reduction.plan import Plan
+from vla.accelerate.stages import TokenReduction
 from vla.models.trunk import Trunk
-
-Before = Mapping[int, Sequence[Reduce]]
 
 
 class LeanTrunk:
@@ -20,33 +23,66 @@ class LeanTrunk:
     Args:
         model: the trunk.
         encode, decoder_layer: those of `vla.accelerate.lean`, or compiled ones.
-        before: language layer -> what is done to the tokens in front of it.
+        reductions: the recipe's token techniques.
+
+    Attributes:
+        tower: the vision tower; what reads images instead may be put in its place.
+
+    Raises:
+        InputError: if one of them does not fit the model.
     """
 
-    def __init__(self, model: Trunk, encode: Encode, decoder_layer: Layer, before: Before) -> None:
-        self._model, self._before = model, before
-        self._tower = tower(model.vision, encode)
+    def __init__(
+        self, model: Trunk, encode: Encode, decoder_layer: Layer, reductions: Sequence[TokenReduction] = ()
+    ) -> None:
+        self._model, self._plan = model, Plan(reductions, layout_of(model))
+        self.tower: Any = tower(model.vision, encode)
         self.decoder = Decoder(
             model.language.llama, decoder_layer, gemma=False, causal=True, positions=model.config.max_tokens
         )
 
-    def encode(self, images: Tensor) -> Tensor:
-        """As `Trunk.encode`."""
-        tokens = self._model.projector(self._tower(images.flatten(0, 1)))  # (batch * cameras, tokens, width)
-        return tokens.reshape(len(images), -1, tokens.shape[-1])
+    def encode(self, images: Tensor) -> Tensor | Visual:
+        """As `Trunk.encode`; or fewer tokens, with what is known of them."""
+        return encoded(images, self.tower, self._model.projector, self._plan)
 
-    def last_hidden(self, visual: Tensor, prompt: Tensor, state: Tensor | None) -> Tensor:
+    def last_hidden(self, visual: Tensor | Visual, prompt: Tensor, state: Tensor | None) -> Tensor:
         """(batch, language_width) of the last token after the final norm, as `CogAct.prefill`."""
-        tokens = sequence(*self._model.sequence(visual, prompt, state))
-        read, _ = self.decoder.read(tokens, 1, self._before)
+        read, _ = self._read(visual, prompt, state)
         return self.decoder.norm(read.hidden[:, -1])
 
-    def prefill(self, visual: Tensor, prompt: Tensor, state: Tensor | None) -> "Prefilled":
+    def prefill(self, visual: Tensor | Visual, prompt: Tensor, state: Tensor | None) -> "Prefilled":
         """What decoding goes on from, as `OpenVla.prefill`."""
-        tokens = sequence(*self._model.sequence(visual, prompt, state))
-        read, cache = self.decoder.read(tokens, 1, self._before)
-        following = tokens.positions[:, -1:] + 1  # (batch, 1)
-        return Prefilled(self.decoder.norm(read.hidden), following, read.attended, read.padded, tuple(cache))
+        read, cache = self._read(visual, prompt, state)
+        following = read.positions.flatten(2)[:, -1:, 0] if read.positions.ndim > 2 else read.positions[:, -1:]
+        return Prefilled(self.decoder.norm(read.hidden), following + 1, read.attended, read.padded, tuple(cache))
+
+    def _read(
+        self, visual: Tensor | Visual, prompt: Tensor, state: Tensor | None
+    ) -> tuple[Tokens, list[tuple[Tensor, Tensor]]]:
+        sequence = self._model.sequence(self._plan.tokens_of(visual), prompt, state)
+        words = (int(self._model.state_projector is not None), len(self._model.config.ending))
+        tokens = self._plan.begin(visual, *sequence, start=1, words=words)
+        return self.decoder.read(tokens, 1, self._plan.before)
+
+
+def encoded(images: Tensor, tower: Tower, projector: Callable[[Tensor], Tensor], plan: Plan) -> Tensor | Visual:
+    """The stage `encode`: images (batch, cameras, channels, height, width) to visual tokens.
+
+    Returns:
+        (batch, cameras * tokens, language_width), camera by camera, each row by row; with what is known of the tokens
+        if they are not all patches.
+    """
+    batch, cameras = images.shape[:2]
+    if plan.merger is None and not plan.statistics:
+        features = tower(images.flatten(0, 1))  # (batch * cameras, tokens, vision_width)
+        if not plan.of_encoder:
+            tokens = projector(features)
+            return tokens.reshape(batch, -1, tokens.shape[-1])
+        every = torch.arange(features.shape[1], device=features.device).expand(len(features), -1)
+        found = Features(features, every, None, None, None)
+    else:
+        found, _ = tower.watched(images.flatten(0, 1), Watched(plan.merger, plan.statistics))
+    return plan.visual(found, projector, cameras)
 
 
 class Prefilled(NamedTuple):
@@ -77,20 +113,42 @@ class LeanWriter:
 
     def __init__(self, model: Any, decoder: Decoder) -> None:
         self.config = model.config
-        self.logits: Callable[[Tensor], Tensor] = model.logits
+        self.action_logits: Callable[[Tensor], Tensor] = model.action_logits
         self._embed, self._decoder = model.language.embed, decoder
 
     def extend(self, prefilled: Prefilled, words: Tensor) -> Prefilled:
         """As `OpenVla.extend`."""
-        count = words.shape[1]
-        steps = torch.arange(count, device=words.device)
-        turn = self._decoder.turn(prefilled.following + steps)
-        attended = torch.cat([prefilled.attended, torch.ones_like(words, dtype=torch.bool)], dim=1)
-        hidden, cache = self._decoder.go_on(
-            self._embed(words), turn, _going_on(attended, count, prefilled.padded), prefilled.cache, count
+        attended = _followed(prefilled, words)
+        mask = _going_on(attended, words.shape[1], prefilled.padded)
+        hidden, cache = self._read(prefilled, words, mask)
+        following = prefilled.following + words.shape[1]
+        return Prefilled(hidden, following, attended, prefilled.padded, tuple(cache))
+
+    def peek(self, prefilled: Prefilled, words: Tensor) -> Tensor:
+        """As `OpenVla.peek`."""
+        hidden, _ = self._read(
+            prefilled, words, _followed(prefilled, words)[:, None, None] if prefilled.padded else None
         )
-        following = prefilled.following + count
-        return Prefilled(self._decoder.norm(hidden), following, attended, prefilled.padded, tuple(cache))
+        return hidden
+
+    def shortened(self, prefilled: Prefilled, count: int) -> Prefilled:
+        """As `OpenVla.shortened`."""
+        cache = tuple((keys[:, :, :-count], values[:, :, :-count]) for keys, values in prefilled.cache)
+        attended, following = prefilled.attended[:, :-count], prefilled.following - count
+        return Prefilled(prefilled.hidden[:, :-count], following, attended, prefilled.padded, cache)
+
+    def _read(
+        self, prefilled: Prefilled, words: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Hidden states after the final norm; keys and values of everything by layer."""
+        turn = self._decoder.turn(prefilled.following + torch.arange(words.shape[1], device=words.device))
+        hidden, cache = self._decoder.go_on(self._embed(words), turn, mask, prefilled.cache, words.shape[1])
+        return self._decoder.norm(hidden), cache
+
+
+def _followed(prefilled: Prefilled, words: Tensor) -> Tensor:
+    """(batch, all tokens and these) bool."""
+    return torch.cat([prefilled.attended, torch.ones_like(words, dtype=torch.bool)], dim=1)
 
 
 def _going_on(attended: Tensor, count: int, padded: bool) -> Tensor | None:

@@ -54,13 +54,13 @@ class DiffusionHead(nn.Module):
             cognition: (batch, condition_dim), used again for every draw.
             actions: (batch, horizon, action_dim), clean and normalised.
             draws: noises per chunk.
-            generator: source of timesteps, noises and dropped conditions.
+            generator: of the processor, also for a model on a GPU: source of timesteps, noises, dropped conditions.
             drop_condition: probability of training a draw without its condition, for guidance.
         """
         clean = actions.float().repeat(draws, 1, 1)  # (draws * batch, horizon, A)
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-        steps = torch.randint(self.train_steps, (len(clean),), generator=generator, device=clean.device)
-        dropped = torch.rand(len(clean), 1, generator=generator, device=clean.device) < drop_condition
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)  # the same on every device
+        steps = torch.randint(self.train_steps, (len(clean),), generator=generator).to(clean.device)
+        dropped = (torch.rand(len(clean), 1, generator=generator) < drop_condition).to(clean.device)
         level = torch.tensor(self.noise_levels, device=clean.device)[steps][:, None, None]
         noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
         condition = torch.where(dropped, self.net.z_embedder.uncondition, cognition.repeat(draws, 1))

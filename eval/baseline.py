@@ -1,0 +1,62 @@
+"""A finished run that another is compared with on the same starts: the `paired` part of `results.json`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from eval.compare.runs import Run, check_starts, read
+from eval.evaluate import key_of
+from eval.results import Key, RunFolder
+from eval.rollout import Episode
+from vla.api import InputError
+
+MARGIN = 0.03  # a run that is worse by less than this success rate counts as not worse
+MEASURE = "last step"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a run is compared with.
+
+    Attributes:
+        run: finished.
+        keys: the episodes to compare, all in the baseline.
+    """
+
+    run: Run
+    keys: tuple[Key, ...]
+
+    @classmethod
+    def read(cls, folder: str, episodes: Sequence[Episode]) -> "Baseline":
+        """Read a baseline, before anything is run.
+
+        Args:
+            episodes: what is to be compared with it.
+
+        Raises:
+            InputError: if there is no finished run in the folder, or it lacks one of the starts.
+        """
+        run = read(Path(folder), Path(folder).resolve().name)
+        for episode in episodes:
+            record = run.records.get(key_of(episode))
+            if record is None or record.seed != episode.seed:
+                start = "/".join(map(str, key_of(episode)))
+                raise InputError(f"baseline={folder} does not share the starts of this run: it lacks {start}")
+        return cls(run, tuple(key_of(episode) for episode in episodes))
+
+    def paired(self, folder: RunFolder, results: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What a run differs in: overall (the mean over tasks), and of each task; None while episodes are missing.
+
+        Raises:
+            InputError: if the runs do not share their starts, or a task has a single one.
+        """
+        from eval.compare.comparison import compare  # scipy takes a second to import
+
+        if not all(key in folder.records and folder.records[key].scored for key in self.keys):
+            return None
+        second = Run("run", folder.path, folder.signed, results, folder.records)
+        runs = [replace(run, records={key: run.records[key] for key in self.keys}) for run in (self.run, second)]
+        check_starts(runs)
+        (comparison,) = compare(runs, MEASURE, MARGIN)["comparisons"]
+        return {"baseline": str(self.run.path), "tasks": comparison["tasks"], **comparison["overall"]}

@@ -1,0 +1,158 @@
+"""Worker processes: as many as there are, outcomes are those of one process, and a lost one costs nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from eval.evaluate import Entered, Evaluation, pending
+from eval.results import Record, RunFolder
+from eval.rollout import Episode
+from eval.served import ServedPolicy
+from eval.sources import Dialled, Fixed
+from eval.worker import Player
+from eval.workers import Crew, SharedServer
+from policy_server.client import RemotePolicy
+from tests.eval.test_evaluate import EPISODES, ROOT, outcomes, run, toy_world
+from tests.eval.toy import SPEC, ToyWorld, Wanderer
+from vla.api import Camera, InputError
+
+pytestmark = pytest.mark.timeout(300)  # several processes start in a test: slow where cores are scarce
+
+FAST = ("policy=random", "video=false", "starts=random", "episodes=4")
+INTERRUPTED = """
+import os, signal
+from eval.__main__ import main
+from eval.results import RunFolder
+
+add = RunFolder.add
+RunFolder.add = lambda folder, record: (add(folder, record), os.kill(os.getpid(), signal.SIGINT))
+main()
+"""
+
+
+@contextmanager
+def served_player() -> Iterator[Player]:
+    with Dialled(partial(RemotePolicy, timeout=1.0)) as line, Evaluation(line, toy_world, execute=1) as evaluation:
+        yield Player(evaluation, line)
+
+
+@contextmanager
+def mortal_player(world: type[ToyWorld]) -> Iterator[Player]:
+    def make(episode: Episode, cameras: Iterable[Camera], film: bool) -> ToyWorld:
+        return world()
+
+    with Evaluation(Fixed(Wanderer()), make, execute=1) as evaluation:
+        yield Player(evaluation)
+
+
+class DiesOnce(ToyWorld):
+    """Kills the process that steps first; a file remembers."""
+
+    def step(self, action: Any) -> Any:
+        died = Path(os.environ["CADENCE_TEST_DEATH"])
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+class Dies(ToyWorld):
+    """Kills every process that steps in it."""
+
+    def step(self, action: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def slow_to_act() -> Iterator[Player]:
+    policy = Wanderer(spec=type(SPEC)(**{**SPEC.__dict__, "period": 0.5}))
+    with Evaluation(Fixed(policy), toy_world, execute=1) as evaluation:
+        yield Player(evaluation)
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)  # so that the processes find tests.eval
+    monkeypatch.setenv("CADENCE_TEST_DEATH", str(tmp_path / "died"))
+
+
+def crewed(out: Path, make: Any, workers: int = 2, server: SharedServer | None = None) -> dict[int, Record]:
+    with RunFolder(out) as folder, Crew(make, workers, out / "workers.log", server) as crew:
+        crew.run(pending(EPISODES, folder.records), folder, lambda record: None)
+        return {record.episode_id: record for record in folder.records.values()}
+
+
+def serving(out: Path, *arguments: str) -> SharedServer:
+    values: dict[str, Any] = {"log": out / "server.log", "timeout": 1.0, "module": "tests.eval.toy"}
+    return SharedServer(lambda robot: ServedPolicy(arguments, **values), lambda task: "toy")
+
+
+def test_three_workers_with_one_server_do_what_one_process_does(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        records = crewed(tmp_path / "three", served_player, 3, server)
+    assert outcomes(records) == outcomes(run(tmp_path / "one", Fixed(Wanderer())))
+
+
+def test_a_lost_worker_is_replaced_and_its_episode_run_again(tmp_path: Path) -> None:
+    records = crewed(tmp_path / "crew", partial(mortal_player, DiesOnce))
+    assert (tmp_path / "died").exists()
+    assert outcomes(records) == outcomes(run(tmp_path / "one", Fixed(Wanderer())))
+
+
+def test_an_episode_that_kills_its_workers_is_an_error(tmp_path: Path) -> None:
+    with RunFolder(tmp_path) as folder, Crew(partial(mortal_player, Dies), 1, tmp_path / "workers.log") as crew:
+        crew.run(EPISODES[:1], folder, lambda record: None)
+        (record,) = folder.records.values()
+    assert record.outcome == "error"
+    assert "killed by signal 9" in record.error
+    assert "3 times" in record.error
+
+
+def test_a_server_killed_in_an_episode_is_an_error_and_comes_back(tmp_path: Path) -> None:
+    with serving(tmp_path, "fatal=/2/0") as server:
+        records = crewed(tmp_path / "crew", served_player, 1, server)
+    assert records[2].outcome == "error"
+    assert "killed by signal 9 during the episode" in records[2].error
+    local = run(tmp_path / "local", Fixed(Wanderer()))
+    for number in (0, 1, 3):
+        assert outcomes({0: records[number]}) == outcomes({0: local[number]})
+
+
+def test_what_does_not_fit_is_said_and_nothing_is_stored(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="every"):
+        crewed(tmp_path, slow_to_act)
+    assert not (tmp_path / "episodes.jsonl").exists()
+
+
+def test_the_first_episode_shows_what_policy_it_is(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, Crew(served_player, 1, tmp_path / "workers.log", server) as crew:
+        entered = crew.begin(EPISODES[0])
+        pids = [*crew.pids, server.pid]
+    assert entered == Entered({"model": "toy", "recipe": SPEC.recipe, "checkpoint": "c0ffee"}, "none")
+    assert not [pid for pid in pids if pid and psutil.pid_exists(pid)]
+
+
+def command(*arguments: str, code: str = "from eval.__main__ import main; main()") -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-c", code, *FAST, *arguments]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_ctrl_c_ends_everything_cleanly_and_the_run_can_go_on(tmp_path: Path) -> None:
+    out = f"out={tmp_path / 'run'}"
+    done = command("workers=2", out, code=INTERRUPTED)
+    assert (done.returncode, done.stderr) == (1, "")
+    left = [process for process in psutil.process_iter(["cmdline"]) if out in str(process.info["cmdline"])]
+    assert not left
+    assert command("workers=2", out).returncode == 0
+    lines = (tmp_path / "run" / "episodes.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+    assert len(set(lines)) == 4
