@@ -93,8 +93,10 @@ def server(fault: str, endpoint: str = "tcp://127.0.0.1:0") -> Iterator[tuple[su
     command = [sys.executable, "-m", "benchmarks.faults", "--serve", fault, "--endpoint", endpoint]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
-        yield process, process.stdout.readline().strip()
-        process.kill()
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
 
 
 def serve(fault: str, endpoint: str) -> None:

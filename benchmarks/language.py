@@ -13,6 +13,7 @@
 Episodes are stored as they end; the same command continues an interrupted run. Success is SIMPLER's, at the last step.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +36,9 @@ from eval.rollout import Episode, rollout
 from eval.statistics import wilson
 from eval.worlds import make_world, robot_of
 from vla.api import InputError, Policy
+from vla.checkpoints import native
 from vla.chunking import OpenLoop
+from vla.policy import PRETRAINED
 from vla.training.wordings import Wordings
 
 CONDITIONS = ("official", "reworded", "blank", "random", "mixed", "other")
@@ -87,8 +90,9 @@ class Options:
     @property
     def policy(self) -> dict[str, Any]:
         """What decides an outcome, besides condition, task and number."""
-        names = ("model", "checkpoint", "accel", "seed", "execute")
-        return {name: getattr(self, name) for name in names}
+        weights = native.weights_hash(Path(self.checkpoint) if self.checkpoint else PRETRAINED / self.model)
+        words = hashlib.sha256(Path(self.wordings).read_bytes()).hexdigest()[:12]
+        return {"weights": weights, "words": words, "accel": self.accel, "seed": self.seed, "execute": self.execute}
 
 
 @dataclass(frozen=True)
@@ -234,17 +238,18 @@ def main() -> None:
     listed = {name: tuple(given[name]) for name in ("tasks", "conditions") if name in given}
     try:
         options = Options(**{**given, **listed})
-    except TypeError as error:
+        out = Path(options.out)
+        out.mkdir(parents=True, exist_ok=True)
+        results = begin(out, options)
+    except (TypeError, InputError, OSError) as error:
         raise SystemExit(f"error: {error}; options: {', '.join(Options.__annotations__)}") from error
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    results = begin(out, options)
+    asked = set(jobs(options, ()))
     with (out / "language.jsonl").open("a") as file:
         for each in outcomes(options, jobs(options, (each.job for each in results))):
             results.append(each)
             file.write(json.dumps(asdict(each)) + "\n")
             file.flush()
-    found = summary(rates(results))
+    found = summary(rates(each for each in results if each.job in asked))
     (out / "language.json").write_text(json.dumps(found, indent=2) + "\n")
     show(found, options)
 
@@ -253,7 +258,7 @@ def begin(out: Path, options: Options) -> list[Outcome]:
     """Results so far, if they are of the same policy; what a kill left of a last line is cut off."""
     signature, path = out / "run.json", out / "language.jsonl"
     if signature.exists() and json.loads(signature.read_text()) != options.policy:
-        raise SystemExit(f"error: {out} holds results of {signature.read_text()}; choose another out=")
+        raise InputError(f"{out} holds results of {signature.read_text()}; choose another out=")
     signature.write_text(json.dumps(options.policy))
     lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
     path.write_text("".join(line + "\n" for line in lines))

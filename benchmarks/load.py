@@ -1,8 +1,8 @@
 """Many robots on one server: 50 clients in processes of their own, each at 10 Hz, against a policy of 5 ms a call.
 
-    python benchmarks/load.py                                  # batched: the policy keeps up
-    python benchmarks/load.py --max-batch 1                    # it cannot: 500 requests/s, 200 answers/s; who starves?
-    python benchmarks/load.py --record /tmp/recording          # what recording costs
+    python -m benchmarks.load                                  # batched: the policy keeps up
+    python -m benchmarks.load --max-batch 1                    # it cannot: 500 requests/s, 200 answers/s; who starves?
+    python -m benchmarks.load --record /tmp/recording          # what recording costs
 
 Every request must be answered: with actions, or with an error that says why not. Memory is what the kernel calls
 resident; the server's is read once a second from its own `metrics`, over the wire, while it is under load.
@@ -166,13 +166,15 @@ def measure(load: Load) -> dict[str, Any]:
     stop_there, stop_here = processes.Pipe(duplex=False)
     server = processes.Process(target=serve, args=(load, endpoint_there, stop_there))
     server.start()
+    endpoint_there.close()  # so that a server that dies is noticed
     endpoint = endpoint_here.recv()
     pipes = [processes.Pipe() for _ in range(load.clients)]
     robots = [
         processes.Process(target=drive, args=(load, number, endpoint, there)) for number, (_, there) in enumerate(pipes)
     ]
-    for robot in robots:
+    for robot, (_, there) in zip(robots, pipes, strict=True):
         robot.start()
+        there.close()
     for here, _ in pipes:
         here.recv()
     for here, _ in pipes:

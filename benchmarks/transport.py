@@ -99,6 +99,7 @@ def start(name: str, size: tuple[int, int], keys: str, stack: ExitStack) -> Clie
     else:
         process = spawn.Process(target=PEERS[name][0], args=(name, HORIZON, there), daemon=True)
     process.start()
+    there.close()  # so that a server that dies is noticed
     stack.callback(process.join)
     stack.callback(process.terminate)
     client = OurClient(name, here.recv(), keys) if name in OURS else PEERS[name][1](name, here.recv())
