@@ -63,7 +63,7 @@ def test_reads_exactly_what_was_written(root: Path, happened: list[Demonstration
     assert read.period == pytest.approx(0.2)
 
 
-def test_a_chunk_is_what_followed_then_rest_with_an_open_gripper(root: Path) -> None:
+def test_a_chunk_is_what_followed_then_rest_with_the_gripper_as_it_was(root: Path) -> None:
     read = opened(root, horizon=5)
     starts = np.concatenate([[0], read.episode_ends[:-1]])
     chunks = read.chunk(np.arange(len(read)))
@@ -71,7 +71,7 @@ def test_a_chunk_is_what_followed_then_rest_with_an_open_gripper(root: Path) -> 
     for frame in range(len(read)):
         episode = int(np.searchsorted(starts, frame, side="right")) - 1
         known = read.actions[frame : read.episode_ends[episode]][:5]
-        rest = np.tile(np.array([0, 1], np.float32), (5 - len(known), 1))
+        rest = np.tile(known[-1] * np.array([0, 1], np.float32), (5 - len(known), 1))
         assert np.array_equal(chunks[frame], np.concatenate([known, rest]))
 
 

@@ -14,6 +14,7 @@ from vla.training.video_cache import open_images
 
 STATE, ACTION, KEYPOINTS = "observation.state", "action", "observation.environment_state"
 IMAGES = "observation.images."
+MOTIONS = ("dx", "dy", "dz", "rotation_x", "rotation_y", "rotation_z")  # relative to where the robot is
 _IMAGES_IN_FINGERPRINT = 64
 
 
@@ -147,7 +148,10 @@ class Demonstrations:
         return digest.hexdigest()[:16]
 
     def chunk(self, frames: NDArray[np.integer]) -> NDArray[np.float32]:
-        """What the expert did from each frame on; after the episode's end: no motion, gripper open.
+        """What the expert did from each frame on; after the episode's end it rests.
+
+        Resting is no motion, and everything that is not a motion, such as the gripper, as it was commanded last: what
+        was picked up stays in the hand.
 
         Args:
             frames: (B,) frame indices.
@@ -157,9 +161,9 @@ class Demonstrations:
         """
         rows = np.asarray(frames)[:, None] + np.arange(self.horizon)  # (B, horizon)
         ends = self.episode_ends[self.episode_index[frames]][:, None]
-        rest = np.array([quantity.name == "gripper" for quantity in self.action_quantities], np.float32)
-        known = self.actions[np.minimum(rows, ends - 1)]  # (B, horizon, A)
-        return np.where((rows < ends)[..., None], known, rest)
+        moves = np.array([quantity.name in MOTIONS for quantity in self.action_quantities])
+        known = self.actions[np.minimum(rows, ends - 1)]  # (B, horizon, A), the last action repeated
+        return np.where((rows < ends)[..., None] | ~moves, known, np.float32(0))
 
     def split(self, validation_fraction: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Frames for training and for validation; whole episodes, so that no frame's neighbour is on the other side.
