@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         content = summarise(asked.out, places, asked.profile)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return status or 2
     print(f"\n{markdown(content)}\n" + "\n".join(content["words"]) + f"\nreport: {asked.out / 'report.html'}")
     return status
 
@@ -56,8 +56,14 @@ def summarise(out: Path, places: Sequence[tuple[str, float]], profile: Path | No
     """Write `latency.json` and `report.html` of finished points; returns the content of the former.
 
     Raises:
-        InputError: if the profile cannot be read.
+        InputError: if a point has no results, or the profile cannot be read.
     """
+    for loop, latency in places:
+        if not (folder(out, loop, latency) / "results.json").is_file():
+            raise InputError(
+                f"{spelled(loop)}, {latency:g} ms has no results: its cadence-eval ended early, as it says above; "
+                "run the same command again to continue"
+            )
     points = [Point(loop, latency, _records(folder(out, loop, latency))) for loop, latency in places]
     content = curve(points, [*_profiled(profile), *_measured(points)], describe(sys.argv, ""))
     write_atomically(out / FILE, json.dumps(content, indent=2) + "\n")

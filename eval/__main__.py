@@ -11,8 +11,9 @@ from rich.console import Console
 
 from cadence_configs.command import DONE, FAILED, command
 from envs.errors import EnvError
-from eval.planning import plan
+from eval.planning import check_pairs, plan
 from eval.results import RunFolder, write_atomically
+from eval.rollout import Episode
 from eval.served import ServerError
 from eval.settings import Settings
 from eval.several import evaluate_all, runs_of
@@ -33,22 +34,34 @@ def main(config: DictConfig) -> int:
     try:
         if len(runs) == 1:
             return evaluate(next(iter(runs.values())), console)
+        for each in runs.values():  # before the first of them takes its hours
+            check_pairs(prepare(each)[0])
         return evaluate_all(runs, evaluate, Path(values["out"]), sys.argv, console)
     except (ServerError, WorkerLost, OSError) as error:  # OSError: results cannot be stored, on a full disk for example
         print(f"error: {error}", file=sys.stderr)
         return FAILED
 
 
-def evaluate(settings: Settings, console: Console) -> int:
-    """Run what is missing, then write and print results; returns the exit status."""
+def prepare(settings: Settings) -> tuple[list[Episode], "Baseline | None"]:
+    """What is to be run, and what it is to be compared with.
+
+    Raises:
+        InputError: if it cannot be run, or not be compared with that.
+    """
     from eval.baseline import Baseline
-    from eval.evaluate import pending
-    from eval.observers import progress
-    from eval.team import open_team
     from eval.worlds import grid_size, suite, task_names
 
     episodes = plan(settings, task_names(), grid_size, suite)
-    baseline = Baseline.read(settings.baseline, episodes) if settings.baseline else None
+    return episodes, Baseline.read(settings.baseline, settings, episodes) if settings.baseline else None
+
+
+def evaluate(settings: Settings, console: Console) -> int:
+    """Run what is missing, then write and print results; returns the exit status."""
+    from eval.evaluate import pending
+    from eval.observers import progress
+    from eval.team import open_team
+
+    episodes, baseline = prepare(settings)
     signed = {**settings.identity(), "tasks": sorted({episode.task for episode in episodes})}
     with RunFolder(Path(settings.out)) as folder:
         folder.claim(signed)
@@ -78,9 +91,10 @@ def report(folder: RunFolder, notes: Mapping[str, Any], console: Console, baseli
     records = list(folder.records.values())
     meta = {**describe(sys.argv, notes.get(RENDERER, "")), IMAGES: notes.get(IMAGES, "")}
     content = results(records, meta, left_out({record.variant for record in records}))
-    if baseline is not None:
-        content["paired"] = baseline.paired(folder, content)
     write_atomically(folder.path / "results.json", json.dumps(content, indent=2) + "\n")
+    if baseline is not None:  # afterwards, so that nothing that is wrong with a comparison costs the run its results
+        content["paired"] = baseline.paired(folder, content)
+        write_atomically(folder.path / "results.json", json.dumps(content, indent=2) + "\n")
     write_atomically(folder.path / "results.md", results_markdown(content))
     page = write_report(folder.path, content, records)
     console.print(success_table(content["tasks"]))

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.compare.runs import Run, check_starts, read
+from eval.compare.runs import STARTS, Run, check_starts, read
 from eval.evaluate import key_of
+from eval.planning import check_pairs
 from eval.results import Key, RunFolder
 from eval.rollout import Episode
+from eval.settings import Settings
+from eval.several import MARGIN, MEASURE
 from vla.api import InputError
-
-MARGIN = 0.03  # a run that is worse by less than this success rate counts as not worse
-MEASURE = "last step"
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,26 @@ class Baseline:
     keys: tuple[Key, ...]
 
     @classmethod
-    def read(cls, folder: str, episodes: Sequence[Episode]) -> "Baseline":
+    def read(cls, folder: str, settings: Settings, episodes: Sequence[Episode]) -> "Baseline":
         """Read a baseline, before anything is run.
 
         Args:
-            episodes: what is to be compared with it.
+            folder: of the baseline.
+            settings: of the run that is to be compared with it.
+            episodes: of that run.
 
         Raises:
-            InputError: if there is no finished run in the folder, or it lacks one of the starts.
+            InputError: if there is no finished run in the folder, it is that of the new run, it has other starts or
+                lacks one of them, or a task has a single start.
         """
+        if Path(folder).resolve() == Path(settings.out).resolve():
+            raise InputError(f"baseline={folder} is out itself; a run cannot be compared with itself")
+        check_pairs(episodes)
         run = read(Path(folder), Path(folder).resolve().name)
+        for name in STARTS:  # an episode's seed alone does not tell a grid from random starts, or scenes apart
+            if name in run.identity and run.identity[name] != (new := getattr(settings, name)):
+                old = run.identity[name]
+                raise InputError(f"baseline={folder} does not share the starts of this run: {name}={old}, not {new}")
         for episode in episodes:
             record = run.records.get(key_of(episode))
             if record is None or record.seed != episode.seed:
@@ -49,7 +59,7 @@ class Baseline:
         """What a run differs in: overall (the mean over tasks), and of each task; None while episodes are missing.
 
         Raises:
-            InputError: if the runs do not share their starts, or a task has a single one.
+            InputError: if the runs do not share their starts, or nothing that is averaged is left to compare.
         """
         from eval.compare.comparison import compare  # scipy takes a second to import
 

@@ -10,6 +10,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -95,8 +96,9 @@ class Place:
         self._hire = hire
         self._closing = closing
         self._lock = threading.Lock()
-        self._group = hire()
-        self._up = self._lost = False
+        self._get_group()
+        self._up = False
+        self._deadline: float | None = None
 
     def begin(self, episode: Episode) -> Entered:
         """See `eval.team.Team`."""
@@ -113,26 +115,37 @@ class Place:
         return self._ask("attempt", episode)
 
     def renew(self) -> bool:
-        """Wait until the group, or after a loss another one, has room; False if there is none."""
+        """Wait until the group, or after a loss another one, is up; False if none is PATIENCE after the first asked."""
         with self._lock:
-            if self._lost:
-                self._group, self._lost = self._hire(), False
-            if self._up:
-                return True
-            ready = self._group.__ray_ready__.remote()
-            for _ in range(int(PATIENCE / LOOK)):
-                if self._closing.is_set():
+            if self._deadline is None:
+                self._deadline = time.monotonic() + PATIENCE  # one for all workers that wait for this group
+            while not (self._up or self._closing.is_set() or self._look()):
+                if time.monotonic() >= self._deadline:
                     return False
-                if _ray().wait([ready], timeout=LOOK)[0]:
-                    self._up = True
-                    return True
-            return False
+            return self._up
 
     def close(self) -> None:
         """End the group, which gets a moment to clean up after itself."""
         with suppress(_ray().exceptions.RayError):
             _ray().get(self._group.close.remote(), timeout=ANSWERS)
         _ray().kill(self._group)
+
+    def _get_group(self) -> None:
+        self._group, self._lost = self._hire(), False
+        self._ready = self._group.__ray_ready__.remote()
+
+    def _look(self) -> bool:
+        """Wait a moment for the group to come up; one that failed to is lost, and the next look is for another."""
+        if self._lost:
+            self._get_group()
+        try:
+            with suppress(_ray().exceptions.GetTimeoutError):  # it waits for room
+                _ray().get(self._ready, timeout=LOOK)
+                self._up = True
+        except _ray().exceptions.RayError:
+            self._lost = True
+            self._closing.wait(LOOK)
+        return self._up
 
     def _ask(self, verb: Verb, episode: Episode) -> Any:
         group = self._group
@@ -141,7 +154,7 @@ class Place:
         except _ray().exceptions.RayError as error:
             with self._lock:
                 if group is self._group:  # else another thread has noticed before, and renewed it
-                    self._lost, self._up = True, False
+                    self._lost, self._up, self._deadline = True, False, None
             raise WorkerLost(f"a group of workers in the cluster was lost: {str(error).splitlines()[0]}") from None
         return answer_of(answer)
 
@@ -169,7 +182,7 @@ class Fleet:
 
     def run(self, episodes: Sequence[Episode], folder: RunFolder, watch: Watcher) -> None:
         """See `eval.team.Team`."""
-        slots = [_Slot(place, folder.path) for place in self._places for _ in range(self._workers)]
+        slots = [slot for slot in (_Slot(place, folder.path) for place in self._places) for _ in range(self._workers)]
 
         def store(record: Record) -> None:
             self._check(record)
@@ -193,7 +206,7 @@ class Fleet:
 
 
 class _Slot:
-    """One worker's share of a place, as `eval.dispatch` uses it."""
+    """A place as `eval.dispatch` uses it; its workers share it, so what one of them lost goes to another machine."""
 
     def __init__(self, place: Place, folder: Path) -> None:
         self._place = place
@@ -267,12 +280,9 @@ def _knock(cluster: str) -> None:
 
 def _room(needs: dict[str, int]) -> int:
     """How many groups fit into the machines of the cluster."""
-    total = 0
-    for node in _ray().nodes():
-        if node["Alive"]:
-            has = node["Resources"]
-            total += min(int(has.get(RESOURCES[name], 0)) // count for name, count in needs.items() if count)
-    return total
+    needed = [(RESOURCES[name], count) for name, count in needs.items() if count]
+    machines = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
+    return sum(min(int(has.get(name, 0)) // count for name, count in needed) for has in machines)
 
 
 def _ray() -> Any:

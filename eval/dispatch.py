@@ -1,7 +1,7 @@
 """Hands episodes to workers and takes their records: each once, also when workers are lost on the way."""
 
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
 from typing import Protocol
@@ -30,31 +30,39 @@ class Slot(Protocol):
 
 
 class Todo:
-    """The episodes nobody runs yet, shared by threads; it prefers those that can use the caller's last environment."""
+    """The episodes nobody runs yet, shared by threads; it prefers those that can use the caller's last environment.
 
-    def __init__(self, episodes: Iterable[Episode]) -> None:
+    Args:
+        episodes: to run.
+        slots: who takes them; one that runs several at once is there several times.
+    """
+
+    def __init__(self, episodes: Iterable[Episode], slots: Iterable[object] = ()) -> None:
         self._waiting: dict[tuple[str, ...], deque[Episode]] = {}
         for episode in episodes:
             self._waiting.setdefault(stage_of(episode), deque()).append(episode)
         self._running: Counter[tuple[str, ...]] = Counter()
-        self._losses: Counter[Key] = Counter()
+        self._living = Counter(map(id, slots))
+        self._lost_by: defaultdict[Key, list[int]] = defaultdict(list)
         self._stopped = False
         self._changed = threading.Condition()
 
-    def take(self, last: tuple[str, ...] | None) -> Episode | None:
+    def take(self, last: tuple[str, ...] | None, slot: object = None) -> Episode | None:
         """The next episode, None if all are done; waits while an episode that somebody runs may still come back.
 
         Args:
             last: what `stage_of` says of the caller's last episode.
+            slot: the caller; what it lost goes to other slots while there are any that did not lose it.
         """
         with self._changed:
             while not self._stopped:
-                stages = [stage for stage, episodes in self._waiting.items() if episodes]
-                if stages:
-                    stage = last if last in stages else min(stages, key=self._crowding)
+                found = {stage: first for stage in self._waiting if (first := self._first(stage, slot)) is not None}
+                if found:
+                    stage = last if last in found else min(found, key=self._crowding)
                     self._running[stage] += 1
-                    return self._waiting[stage].popleft()
-                if not self._running.total():
+                    self._waiting[stage].remove(found[stage])
+                    return found[stage]
+                if not self._running.total() and not any(self._waiting.values()):
                     break
                 self._changed.wait()
             return None
@@ -65,11 +73,11 @@ class Todo:
             self._running[stage_of(episode)] -= 1
             self._changed.notify_all()
 
-    def give_back(self, episode: Episode) -> bool:
-        """An episode that was taken lost its worker: True if it is to be run again, False if it lost too many."""
+    def give_back(self, episode: Episode, slot: object = None) -> bool:
+        """An episode that a slot took lost its worker: True if it is to be run again, False if it lost too many."""
         with self._changed:
-            self._losses[key_of(episode)] += 1
-            again = self._losses[key_of(episode)] < TRIES
+            self._lost_by[key_of(episode)].append(id(slot))
+            again = len(self._lost_by[key_of(episode)]) < TRIES
             if again:
                 stage = stage_of(episode)
                 self._running[stage] -= 1
@@ -77,11 +85,25 @@ class Todo:
                 self._changed.notify_all()
             return again
 
+    def leave(self, slot: object) -> None:
+        """A slot takes nothing more: what others lost does not wait for it."""
+        with self._changed:
+            self._living[id(slot)] -= 1
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """Hand out nothing more."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+    def _first(self, stage: tuple[str, ...], slot: object) -> Episode | None:
+        return next((episode for episode in self._waiting[stage] if self._is_for(slot, episode)), None)
+
+    def _is_for(self, slot: object, episode: Episode) -> bool:
+        lost_by = self._lost_by.get(key_of(episode), ())
+        others = (count for each, count in self._living.items() if each not in lost_by)
+        return id(slot) not in lost_by or not any(others)
 
     def _crowding(self, stage: tuple[str, ...]) -> tuple[int, int]:
         return self._running[stage], -len(self._waiting[stage])
@@ -90,11 +112,14 @@ class Todo:
 def dispatch(slots: Sequence[Slot], episodes: Sequence[Episode], store: Callable[[Record], None]) -> None:
     """Run episodes on all slots at once; `store` is called in this thread, once for each, as they end.
 
+    Args:
+        slots: one that runs several episodes at once is there several times.
+
     Raises:
         InputError: if the policy does not fit the robot of a task; what ran at that moment is not stored.
         WorkerLost: if no worker is left.
     """
-    todo, ended = Todo(episodes), SimpleQueue[Record | BaseException | None]()
+    todo, ended = Todo(episodes, slots), SimpleQueue[Record | BaseException | None]()
     for slot in slots:
         threading.Thread(target=_work, args=(slot, todo, ended), daemon=True).start()
     left, working = len(episodes), len(slots)
@@ -115,19 +140,23 @@ def dispatch(slots: Sequence[Slot], episodes: Sequence[Episode], store: Callable
 
 
 def _work(slot: Slot, todo: Todo, ended: "SimpleQueue[Record | BaseException | None]") -> None:
-    """What each thread does: one episode after another in one slot."""
+    """What each thread does: one episode after another in one slot, until it lost TRIES different ones in a row."""
     stage: tuple[str, ...] | None = None
+    lost_here: set[Key] = set()
     try:
-        while slot.renew() and (episode := todo.take(stage)) is not None:
+        while len(lost_here) < TRIES and slot.renew() and (episode := todo.take(stage, slot)) is not None:
             stage = stage_of(episode)
             try:
                 record = slot.attempt(episode)
+                lost_here.clear()
             except WorkerLost as loss:
-                if todo.give_back(episode):
+                lost_here.add(key_of(episode))
+                if todo.give_back(episode, slot):
                     continue
                 record = lost(episode, f"{loss}, {TRIES} times")
             ended.put(record)
             todo.done(episode)
+        todo.leave(slot)
         ended.put(None)
     except BaseException as error:  # whoever waits for the records raises it
         ended.put(error)

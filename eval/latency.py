@@ -35,9 +35,16 @@ class Latency(Protocol):
         """
         ...
 
+    @property
+    def digest(self) -> str:
+        """Tells one distribution from another; "" if it is not known before the answers."""
+        ...
+
 
 class Measured:
     """What each answer took on this machine: its runs cannot be repeated exactly."""
+
+    digest = ""
 
     def of(self, session: str, question: int, measured: float) -> float:
         return measured
@@ -72,6 +79,10 @@ class Injected:
         """The distribution of some measurements."""
         values: NDArray[np.float64] = np.sort(np.array(milliseconds, float))
         return cls(tuple(np.linspace(0, 1, len(values)).tolist()), tuple(values.tolist()))
+
+    @property
+    def digest(self) -> str:
+        return f"{stable_hash(self.levels, self.values):08x}"
 
     def of(self, session: str, question: int, measured: float) -> float:
         level = np.random.default_rng(stable_hash("latency", session, question)).random()

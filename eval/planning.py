@@ -41,6 +41,19 @@ def plan(
     return episodes
 
 
+def check_pairs(episodes: Iterable[Episode]) -> None:
+    """Refuse episodes of which a comparison could say nothing.
+
+    Raises:
+        InputError: if a task has a single start, from which no interval can be computed.
+    """
+    starts: dict[str, set[int]] = {}
+    for episode in episodes:
+        starts.setdefault(episode.task, set()).add(episode.episode_id)
+    if few := [task for task, numbers in starts.items() if len(numbers) < 2]:
+        raise InputError(f"a comparison needs at least 2 starts of each task, {few[0]} has 1; raise episodes")
+
+
 def resolve(names: Iterable[str], known: Sequence[str]) -> list[str]:
     """Task names in the order asked for, each once; `all` stands for SIMPLER's suite, a robot's name for its part.
 

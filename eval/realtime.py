@@ -61,7 +61,8 @@ class Realtime:
                 `wait(seconds)` is waited for exactly; else the robot holds for whole control periods.
             policy: any policy; told to forget the session first.
             episode: start, seed and session.
-            execute: actions taken from each chunk, and steps between questions of the other loops.
+            execute: actions taken from each chunk; for real_time_chunking steps between two questions, more while
+                an answer takes longer; asynchronous ignores it, and asks again as soon as it was answered.
             observers: called with what is seen once in every control period.
             into: filled step by step, so that a caller keeps what was measured before an exception.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from policy_server.client import RemotePolicy
 from vla.api import ActionChunk, InputError, Observation, PolicySpec
+from vla.overrides import argument
 
 WRONG_USAGE = 2
 LAST_LINES = 6
@@ -22,20 +23,11 @@ class ServerError(RuntimeError):
     """The policy server could not start, or died; the message ends with its last words."""
 
 
-def argument(name: str, value: str | int) -> str:
-    """`name=value` for a command line that Hydra reads, so that any text arrives as the text it is."""
-    if not isinstance(value, str):
-        return f"{name}={value}"
-    literal = value.replace("${", r"\${")
-    quoted = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + (r"\'" if end[2] else ""), literal)
-    return f"{name}='{quoted}'"
-
-
 class ServerProcess:
     """One process that serves a policy and writes its endpoint to a file when it is ready.
 
     Args:
-        arguments: of `python -m policy_server`, see `argument`; endpoint and announce file are added.
+        arguments: of `python -m policy_server`, see `vla.overrides`; endpoint and announce file are added.
         log: file that receives what the server prints.
         module: the module to run.
     """

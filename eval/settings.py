@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
+from eval.latency import read_latency
 from eval.spread import Spread
 from policy_server.arrays import RAW
 from policy_server.codecs import Codec
@@ -179,6 +180,11 @@ class Settings:
             raise InputError(f"loop={self.loop} and latency_ms={self.latency_ms} need realtime=true")
         if isinstance(self.latency_ms, bool) or not isinstance(self.latency_ms, int | float | str | NoneType):
             raise InputError(f"latency_ms must be milliseconds, a file or null, got {self.latency_ms!r}")
+        if self.realtime and self.latency_ms is None and self.spread.workers > 1:
+            raise InputError(
+                f"with workers={self.workers} a measured latency holds waiting for the other workers; "
+                "measure with workers=1, or give latency_ms=<run folder>"
+            )
 
     @property
     def spread(self) -> Spread:
@@ -235,7 +241,11 @@ class Settings:
         return {**self.served(), "endpoint": self.endpoint, "dialect": self.dialect}
 
     def identity(self) -> dict[str, Any]:
-        """What every episode of one folder must share."""
+        """What every episode of one folder must share.
+
+        Raises:
+            InputError: if the file that `latency_ms` names cannot be used.
+        """
         names = ["policy", "setting", "scene", "overlay", "robot_assets", "starts", "seed"] + [
             "device",
             "dtype",
@@ -243,6 +253,8 @@ class Settings:
         wire = {"images": self.images} if self.has_wire else {}
         latency = "measured" if self.latency_ms is None else self.latency_ms
         timing = {"loop": self.loop, "latency_ms": latency} if self.realtime else {}
+        if self.realtime and isinstance(self.latency_ms, str):  # a file of the same name may hold another
+            timing["latency_digest"] = read_latency(self.latency_ms).digest
         shared = {name: getattr(self, name) for name in names}
         return {**shared, "execute": self.rows, **wire, "realtime": self.realtime, **timing}
 

@@ -9,11 +9,12 @@ from typing import Any, Protocol
 
 from eval.peers import PeerError, PeerPolicy
 from eval.policies import ExpertPolicy, HoldPolicy, RandomPolicy
-from eval.served import ServedPolicy, argument
+from eval.served import ServedPolicy
 from eval.settings import Settings
 from eval.worlds import robot_of, robot_spec
 from policy_server.client import PolicyUnavailable, RemotePolicy
 from vla.api import InputError, Policy, PolicySpec
+from vla.overrides import argument
 
 
 class Source(Protocol):

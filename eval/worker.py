@@ -7,7 +7,7 @@
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, Literal
@@ -60,15 +60,16 @@ MakePlayer = Callable[[], AbstractContextManager[Player]]
 
 
 def serve(connection: "Connection[Any, Any]") -> None:
-    """Answer until the parent closes its end."""
+    """Answer until the parent closes its end; without a player the first answer says why, and is the last."""
     make: MakePlayer = connection.recv()
-    with make() as player:
-        while True:
-            try:
-                question = connection.recv()
-            except EOFError:
-                return
+    with ExitStack() as stack, suppress(EOFError):
+        opened = outcome(lambda: stack.enter_context(make()))
+        kind, player = opened
+        while kind == "done":
+            question = connection.recv()
             connection.send(outcome(partial(player.answer, *question)))
+        connection.recv()
+        connection.send(opened)
 
 
 def outcome(do: Callable[[], Any]) -> tuple[str, Any]:

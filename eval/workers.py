@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from eval.worker import MakePlayer, Verb, answer_of
 
 ENVIRONMENT = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # one worker is one core's work
 PATIENCE = 5.0  # [s] for a worker to end when told to
+GRACE = 2.0  # [s] for a worker that hung up to end by itself, so that its own exit status is seen
 
 
 class WorkerProcess:
@@ -63,8 +64,8 @@ class WorkerProcess:
         """Ask for a beginning or an episode; waits for the answer.
 
         Raises:
-            InputError: if the policy does not fit the robot, or the world cannot be built.
-            WorkerLost: if the process died.
+            InputError: if the policy cannot be opened or does not fit the robot, or the world cannot be built.
+            WorkerLost: if the process died, or broke so that the next question needs a new one.
         """
         try:
             if self._process is None:
@@ -73,15 +74,25 @@ class WorkerProcess:
             self._connection.send((verb, episode, address))
             outcome = self._connection.recv()
         except (EOFError, OSError):
-            raise WorkerLost(f"a worker process {self.stop()} (see {self._log})") from None
-        return answer_of(outcome)
+            raise WorkerLost(f"a worker process {self.stop(GRACE)} (see {self._log})") from None
+        try:
+            return answer_of(outcome)
+        except WorkerLost:
+            self.stop()
+            raise
 
-    def stop(self) -> str:
-        """End the process, by force after PATIENCE; says how it ended."""
+    def stop(self, grace: float = 0.0) -> str:
+        """End the process, by force after PATIENCE; says how it ended.
+
+        Args:
+            grace: [s] to let it end by itself first.
+        """
         process, self._process = self._process, None
         if process is None:
             return "was stopped"
         assert process.stdin is not None
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
         process.stdin.close()  # eval.attached ends when this closes
         try:
             status = process.wait(PATIENCE)

@@ -1,4 +1,4 @@
-"""How normalised actions come out of what `prefill` gave: one entry for each kind of head."""
+"""How normalised actions come out of what `prefill` gave, for heads that denoise; words are a decoder's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,13 +37,7 @@ def _flowing(model: Any, recipe: Recipe) -> Act:
     return lambda prefilled, noise: model.sample(prefilled, noise, recipe.denoising_steps)
 
 
-def _decoding(model: Any, recipe: Recipe) -> Act:
-    decoding: Any = recipe.plugs["decoding"][0]
-    return decoding.decoder().acting(model, model)
-
-
 _HEADS: dict[str, Callable[[Any, Recipe], Act]] = {
     "diffusion": _denoising,
     "flow": _flowing,
-    "tokens": _decoding,
 }

@@ -1,12 +1,15 @@
 """Puts a model and the techniques of a recipe together, in the order of the slots."""
 
+from pathlib import Path
+
 import torch
 
 from vla.accelerate import decoders
 from vla.accelerate.stages import Execution, Stages, Weights
 from vla.accelerate.techniques import check_fit
 from vla.acting import check_steps
-from vla.calibration.stored import Calibration, arbitrary
+from vla.api import InputError
+from vla.calibration.stored import RANDOM, Calibration, arbitrary, find
 from vla.checkpoints.weights import dtype_of
 from vla.models.family import ActionModel
 from vla.recipe import Recipe
@@ -52,6 +55,26 @@ def built(model: ActionModel, recipe: Recipe) -> Stages:
     (execution,) = recipe.plugs["execution"]
     assert isinstance(execution, Execution)
     return execution.stages(model, recipe)
+
+
+def calibration_of(recipe: Recipe, directory: Path | None, weights_hash: str) -> Calibration | None:
+    """What a recipe's techniques learn from; None if there is nothing, or the weights are random: `of_random` does.
+
+    Args:
+        recipe: may name a file.
+        directory: of the checkpoint; None: it has none.
+        weights_hash: of the checkpoint.
+
+    Raises:
+        InputError: if the file that it names is not there or cannot be used, or one beside the weights is damaged.
+    """
+    if weights_hash == RANDOM:
+        if recipe.calibration is not None:
+            raise InputError(
+                f"recipe {recipe.name} names the calibration {recipe.calibration}, which random weights have no use for"
+            )
+        return None
+    return find(directory, recipe.calibration, weights_hash) if recipe.learns else None
 
 
 def of_random(model: ActionModel) -> Calibration:

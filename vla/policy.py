@@ -15,11 +15,10 @@ from vla import recipe as recipes
 from vla.accelerate.stages import Frame, Stages
 from vla.api import ActionChunk, InputError, Observation, PolicySpec
 from vla.calibration.stored import RANDOM, Calibration
-from vla.calibration.stored import find as find_calibration
 from vla.checkpoints import native
 from vla.checkpoints.checkpoint import Checkpoint, Choices, layout_of
 from vla.checkpoints.memory import require_room
-from vla.composing import built, fitted, of_random, placed, reweighted
+from vla.composing import built, calibration_of, fitted, of_random, placed, reweighted
 from vla.inpainting import known_rows, repeat_frozen
 from vla.recipe import Recipe
 from vla.timing import Spans, StageTimer
@@ -102,16 +101,18 @@ class VlaPolicy:
             One chunk each, in order; `timing` is the whole batch's.
 
         Raises:
-            InputError: if one of them does not fit `spec`, or its instruction is too long.
+            InputError: if one of them does not fit `spec`, its instruction is too long, or a session that is remembered
+                is there twice; nothing is remembered then.
         """
         for observation in observations:
             self.spec.check(observation)
         span = self.spans()
         with span("total"):
             with span("encode"):
+                prompts, states = self._prompts(observations), self._states(observations)  # may refuse: comes first
                 visual = self._encode(observations)
             with span("prefill"):
-                prefilled = self.stages.prefill(visual, self._prompts(observations), self._states(observations))
+                prefilled = self.stages.prefill(visual, prompts, states)
             with span("head"):
                 actions = self._actions(prefilled, observations)  # (batch, horizon, A) normalised
                 physical = self.processing.physical_actions(actions.cpu().numpy())  # (batch, horizon, A)
@@ -121,9 +122,7 @@ class VlaPolicy:
 
     def reset(self, session: str) -> None:
         """Forget the session; only recipes with a `temporal` technique or `jacobi` decoding remember anything."""
-        for memory in (self.stages.memory, self.stages.decoder):
-            if memory is not None:
-                memory.forget(session)
+        self.stages.forget(session)
 
     @contextmanager
     def plainly(self) -> Iterator[None]:
@@ -159,12 +158,8 @@ class VlaPolicy:
 
     def _encode(self, observations: Sequence[Observation]) -> Any:
         images = self._images(observations)
-        if self.stages.memory is not None or self.stages.decoder is not None:
-            frames = [Frame(seen.session, seen.step, self.processing.gripper(seen)) for seen in observations]
-            if self.stages.memory is not None:
-                self.stages.memory.begin(frames, self.processing.pixels(images))
-            if self.stages.decoder is not None:
-                self.stages.decoder.begin(frames)
+        frames = [Frame(seen.session, seen.step, self.processing.gripper(seen)) for seen in observations]
+        self.stages.begin(frames, lambda: self.processing.pixels(images))
         return self.stages.encode(images)
 
     def _actions(self, prefilled: Any, observations: Sequence[Observation]) -> Tensor:
@@ -203,7 +198,7 @@ def model_names() -> list[str]:
 def load_policy(
     model: str = "tiny",
     checkpoint: str | Path | None = None,
-    recipe: str | Mapping[str, Any] = "none",
+    recipe: str | Mapping[str, Any] | Recipe = "none",
     device: str = "cpu",
     dtype: str = "float32",
     init: str = TRAINED,
@@ -216,7 +211,7 @@ def load_policy(
         model: a shipped model, or with `init` a preset: published shapes without weights.
         checkpoint: directory of another checkpoint in any layout, used instead of the shipped one; its name becomes
             the model's.
-        recipe: a file in `configs/recipes/`, or its values.
+        recipe: a file in `configs/recipes/` or of your own, its values, or a recipe.
         device: `cpu` or `cuda`.
         dtype: a key of `DTYPES`.
         init: `trained`, or `random` for the same shapes with random weights.
@@ -241,9 +236,7 @@ def load_policy(
     else:
         loaded, digest = _read(directory, Choices(dataset, robot), place, DTYPES[dtype])
     name = model if checkpoint is None else Path(checkpoint).resolve().name
-    calibration = None
-    if digest != RANDOM and chosen.learns:
-        calibration = find_calibration(directory, chosen.calibration, digest)
+    calibration = calibration_of(chosen, directory, digest)
     return VlaPolicy(loaded, chosen, name, digest, place, DTYPES[dtype], calibration=calibration)
 
 

@@ -25,8 +25,8 @@ class Recipe:
         denoising_steps: of DDIM in the diffusion head.
         guidance_scale: of classifier-free guidance; 1 follows the condition as it is, at half the head's cost.
         plugs: slot -> the techniques that fill it.
-        calibration: file that techniques take what they learned from data from; None: `calibration.json` of the
-            checkpoint.
+        calibration: file that techniques take what they learned from data from, beside the recipe's own file if it has
+            no absolute path; None: `calibration.json` of the checkpoint.
 
     Raises:
         InputError: on a value outside its range.
@@ -81,30 +81,49 @@ def names() -> list[str]:
     return sorted((path.stem for path in recipes_directory().glob("*.yaml")), key=lambda name: (name != "none", name))
 
 
-def find(recipe: str | Mapping[str, Any]) -> Recipe:
+def find(recipe: "str | Mapping[str, Any] | Recipe") -> Recipe:
     """The recipe of this name, in this file of your own, or with these values, then called `custom`.
 
     Args:
-        recipe: a file in `configs/recipes/` without its ending, the path of a YAML file, or what such a file holds.
+        recipe: a file in `configs/recipes/` without its ending, the path of a YAML file, what such a file holds, or a
+            recipe, which is returned as it is.
 
     Raises:
         InputError: if there is none (listing those there are), or it has unknown or missing keys.
     """
+    if isinstance(recipe, Recipe):
+        return recipe
     if isinstance(recipe, Mapping):
         return _build("custom", recipe)
     if recipe.endswith(".yaml") and Path(recipe).is_file():
-        return _build(Path(recipe).stem, yaml.safe_load(Path(recipe).read_text()))
+        return _read(Path(recipe))
     if recipe not in names():
         raise InputError(f"unknown recipe accel={recipe!r}; allowed: {', '.join(names())}, or a YAML file of your own")
-    return _build(recipe, yaml.safe_load((recipes_directory() / f"{recipe}.yaml").read_text()))
+    return _read(recipes_directory() / f"{recipe}.yaml")
 
 
-def _build(name: str, values: Any) -> Recipe:
+def _read(path: Path) -> Recipe:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {path} is not a YAML file: {error}") from error
+    return _build(path.stem, values, path.parent)
+
+
+def _build(name: str, values: Any, directory: Path | None = None) -> Recipe:
+    """A recipe of values; a relative file that it names is in the directory, or where the process runs."""
     if not isinstance(values, Mapping) or not set(_NUMBERS) <= set(values) <= {*_NUMBERS, *SLOTS, _CALIBRATION}:
         raise InputError(
             f"recipe {name} must have the keys {list(_NUMBERS)} and may fill the slots {', '.join(SLOTS)}; "
             f"{_CALIBRATION} may name a file; it has {values!r}"
         )
     slots = {slot: value for slot, value in values.items() if slot in SLOTS}
-    plugs = plugs_of(name, slots)
-    return Recipe(name, values["denoising_steps"], values["guidance_scale"], plugs, values.get(_CALIBRATION))
+    plugs, named = plugs_of(name, slots), values.get(_CALIBRATION)
+    if directory is not None and isinstance(named, str):
+        named = str(directory / named)
+    made = Recipe(name, values["denoising_steps"], values["guidance_scale"], plugs, named)
+    if named is not None and not made.learns:
+        raise InputError(
+            f"recipe {name} names the calibration {named}, but none of its techniques takes anything from it"
+        )
+    return made

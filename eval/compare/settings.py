@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.served import argument
 from vla.api import InputError
+from vla.overrides import argument
 
 MEASURES = ("last_step", "any_step", "strict")
 

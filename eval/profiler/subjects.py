@@ -64,7 +64,7 @@ class Loader:
         return load_policy(
             asked.model,
             asked.checkpoint,
-            recipe.name,
+            recipe,
             asked.device,
             asked.dtype,
             asked.init,

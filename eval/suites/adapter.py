@@ -62,10 +62,11 @@ class World:
         cameras: name -> draws (height, width, 3) uint8 of what it sees now; empty for no images.
         state: the environment's observation -> (S,) numbers that a policy reads.
         succeeded: info of a step -> whether the task is solved now.
-        hold_action: (A,) what keeps the robot where it is.
+        hold_action: (A,) what keeps the robot where it is, now.
         expert: makes a scripted expert; None if there is none.
         seeded: seeds and resets the environment; returns its observation. None: `environment.reset(seed=seed)`.
         renderer_name: what draws the images.
+        kept: columns of an action in which holding repeats the last command, as of a gripper that has grasped.
     """
 
     environment: Any
@@ -83,8 +84,12 @@ class World:
     expert: Callable[["World"], Expert] | None = None
     seeded: Callable[[int], Any] | None = None
     renderer_name: str = "unknown"
+    kept: tuple[int, ...] = ()
     seen: Any = field(default=None, init=False)
     _steps: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._at_start = self.hold_action
 
     @property
     def unwrapped(self) -> "World":
@@ -96,12 +101,15 @@ class World:
         """Start an episode: official start n is what the seed n gives; without `episode_id`, `seed` counts."""
         number = int((options or {}).get("episode_id", seed or 0))
         seeded = self.seeded or (lambda value: self.environment.reset(seed=value)[0])
-        self.seen, self._steps = seeded(number), 0
+        self.seen, self._steps, self.hold_action = seeded(number), 0, self._at_start
         return self._observation(), self._info({})
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """One control period; terminations are ignored, because success counts at the last step too."""
-        self.seen, reward, _, _, info = self.environment.step(np.asarray(action, np.float32))
+        command = np.asarray(action, np.float32)
+        self.seen, reward, _, _, info = self.environment.step(command)
+        self.hold_action, kept = self._at_start.copy(), list(self.kept)
+        self.hold_action[kept] = command[kept]
         self._steps += 1
         return self._observation(), float(reward), False, self._steps >= self.max_steps, self._info(info)
 

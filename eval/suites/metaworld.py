@@ -68,6 +68,7 @@ def make(task: str, size: tuple[int, int] | None) -> World:
         state=lambda seen: seen[:4],
         succeeded=_solved,
         hold_action=np.zeros(4, np.float32),
+        kept=(3,),  # a hand that was closed stays closed
         expert=lambda world: _Script(task, world),
         seeded=lambda seed: _reset(environment, seed),
     )

@@ -67,13 +67,13 @@ class ProcessWorld:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start an episode, of the expert too."""
         info, arrays = self._ask({"verb": "reset", "seed": seed, "options": dict(options or {})})
-        return _raw(arrays), info
+        return self._seen(arrays), info
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """One control period."""
         info, arrays = self._ask({"verb": "step"}, {"action": np.asarray(action, np.float32)})
         reward, truncated = info.pop("reward"), info.pop("truncated")
-        return _raw(arrays), reward, False, truncated, info
+        return self._seen(arrays), reward, False, truncated, info
 
     def make_expert(self) -> "ProcessExpert":
         """The scripted expert there.
@@ -100,6 +100,12 @@ class ProcessWorld:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _seen(self, arrays: dict[str, Any]) -> dict[str, Any]:
+        """An observation; what holds the robot may change with every step."""
+        self.hold_action = arrays["hold_action"]
+        images = {name.removeprefix(_IMAGE): value for name, value in arrays.items() if name.startswith(_IMAGE)}
+        return {"images": images, "state": arrays["state"]}
 
     def _ask(self, content: Any, arrays: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         assert self._process.stdin is not None
@@ -134,8 +140,3 @@ class ProcessExpert:
 
     def action(self) -> NDArray[np.float32]:
         return self._world.expert_action()
-
-
-def _raw(arrays: dict[str, Any]) -> dict[str, Any]:
-    images = {name.removeprefix(_IMAGE): value for name, value in arrays.items() if name.startswith(_IMAGE)}
-    return {"images": images, "state": arrays["state"]}

@@ -69,18 +69,19 @@ def _answer(world: Any, expert: Any, asked: Any, arrays: dict[str, Any]) -> tupl
             raw, info = world.reset(seed=asked["seed"], options=asked["options"])
             if expert is not None:
                 expert.reset()
-            return info, _arrays(raw)
+            return info, _arrays(world, raw)
         case "step":
             raw, reward, _, truncated, info = world.step(arrays["action"])
-            return {**info, "reward": reward, "truncated": truncated}, _arrays(raw)
+            return {**info, "reward": reward, "truncated": truncated}, _arrays(world, raw)
         case "expert":
             return {}, {"action": expert.action()}
         case verb:
             raise ValueError(f"unknown verb {verb!r}")
 
 
-def _arrays(raw: dict[str, Any]) -> dict[str, Any]:
-    return {"state": raw["state"], **{f"image {name}": image for name, image in raw["images"].items()}}
+def _arrays(world: Any, raw: dict[str, Any]) -> dict[str, Any]:
+    images = {f"image {name}": image for name, image in raw["images"].items()}
+    return {"state": raw["state"], "hold_action": world.hold_action, **images}
 
 
 def _exactly(pipe: IO[bytes], count: int) -> bytes:

@@ -38,7 +38,7 @@ class Pusher:
         """Nothing is remembered."""
 
     def action(self) -> NDArray[np.float32]:
-        return np.array([0.2, 0.0], np.float32)
+        return np.array([0.2, 0.0, -1.0], np.float32)
 
 
 def make(task: str, size: tuple[int, int] | None) -> World:
@@ -48,14 +48,15 @@ def make(task: str, size: tuple[int, int] | None) -> World:
         instruction=f"{task} the point",
         state_names=("x", "y"),
         state_units=("m", "m"),
-        action_names=("dx", "dy"),
-        action_units=("m", "m"),
+        action_names=("dx", "dy", "gripper"),
+        action_units=("m", "m", "1"),
         control_period=0.1,
         max_steps=8,
         cameras={} if size is None else {"above": point.draw},
         state=lambda seen: seen,
         succeeded=lambda info: bool(info["right"]),
-        hold_action=np.zeros(2, np.float32),
+        hold_action=np.zeros(3, np.float32),
+        kept=(2,),
         expert=lambda world: Pusher(),
     )
 

@@ -18,10 +18,10 @@ from eval.evaluate import key_of, pending
 from eval.planning import plan, resolve
 from eval.results import RunFolder
 from eval.rollout import Episode
-from eval.served import argument
 from eval.settings import Settings
 from eval.summary import results
 from vla.api import InputError
+from vla.overrides import argument
 
 TASK = "widowx_spoon_on_towel"
 KNOWN = ("google_robot_open_drawer", "widowx_carrot_on_plate", TASK)
@@ -162,6 +162,45 @@ def test_a_run_is_compared_with_a_baseline_on_the_same_starts(
     assert run("policy=expert", *FAST[1:3], "episodes=4", "out=more", "baseline=hold") == 2
     assert "does not share the starts" in capsys.readouterr().err
     assert not (tmp_path / "more").exists()
+
+
+def test_a_baseline_that_cannot_be_paired_is_refused_before_the_run(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("policy=hold", *FAST[1:], "out=hold") == 0
+    before = (tmp_path / "hold" / "results.json").read_bytes()
+    refused = {
+        ("starts=random", "episodes=1", "out=new"): "at least 2 starts of each task",
+        ("starts=random", "episodes=3", "out=hold"): "is out itself",
+        ("starts=grid", "episodes=3", "out=new"): "starts=random, not grid",
+        ("starts=random", "episodes=3", "scene=mixed", "out=new"): "scene=official, not mixed",
+        ("starts=random", "episodes=3", "seed=4", "out=new"): "seed=0, not 4",
+    }
+    for arguments, complaint in refused.items():
+        assert run("policy=expert", "video=false", "baseline=hold", *arguments) == 2
+        assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "hold" / "results.json").read_bytes() == before
+
+
+def test_recipes_on_a_single_start_are_refused_before_the_first_runs(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("policy=local", "video=false", "accel=[none,unguided]", "episodes=1", "out=new") == 2
+    assert "at least 2 starts" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_that_cannot_be_compared_has_its_results(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise InputError("other starts")
+
+    assert run("policy=hold", *FAST[1:], "out=hold") == 0
+    monkeypatch.setattr("eval.baseline.check_starts", refuse)
+    assert run("policy=hold", *FAST[1:], "out=new", "baseline=hold") == 2
+    assert json.loads((tmp_path / "new" / "results.json").read_text())["tasks"][0]["n"] == 3
 
 
 @pytest.mark.parametrize(

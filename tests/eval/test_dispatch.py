@@ -86,6 +86,54 @@ def test_an_episode_that_kills_every_worker_is_an_error_after_some_tries() -> No
     assert worker.tried.count(EPISODES[3]) == TRIES
 
 
+def test_a_worker_that_always_fails_costs_no_episode() -> None:
+    broken, met = Worker(EPISODES), threading.Event()
+
+    class Waits(Worker):
+        """Runs nothing until the broken one gave up."""
+
+        def renew(self) -> bool:
+            return met.wait(timeout=30)
+
+    class Retires(Worker):
+        def attempt(self, episode: Episode) -> Record:
+            try:
+                return broken.attempt(episode)
+            finally:
+                if len(broken.tried) == TRIES:
+                    met.set()
+
+    stored = run(Retires(), Waits())
+    assert keys(stored) == ALL
+    assert all(each.scored for each in stored)
+    assert len(set(broken.tried)) == len(broken.tried) == TRIES
+
+
+def test_what_every_worker_lost_is_given_to_each_of_them_again() -> None:
+    todo = Todo(EPISODES[:1], ("one", "two"))
+    for slot in ("one", "two"):
+        taken = todo.take(None, slot)
+        assert taken is not None
+        assert todo.give_back(taken, slot)
+    assert todo.take(None, "one") == EPISODES[0]
+
+
+def test_what_a_worker_lost_comes_back_to_it_when_no_other_lives() -> None:
+    todo = Todo(EPISODES[:1], ("one", "two"))
+    taken = todo.take(None, "one")
+    assert taken is not None
+    assert todo.give_back(taken, "one")
+    todo.leave("two")
+    assert todo.take(None, "one") == taken
+
+
+def test_a_lonely_worker_that_always_fails_stops_soon() -> None:
+    worker = Worker(EPISODES)
+    with pytest.raises(WorkerLost, match="no worker is left; 18 of 20"):
+        run(worker)
+    assert len(set(worker.tried)) == TRIES
+
+
 def test_without_a_worker_left_it_says_how_much_was_not_run() -> None:
     with pytest.raises(WorkerLost, match="no worker is left; 20 of 20"):
         run(Worker(EPISODES, lives=1), Worker(EPISODES, lives=1))

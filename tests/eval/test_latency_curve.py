@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -76,6 +77,14 @@ def test_the_sweep_runs_every_point_and_draws_them(tmp_path: Path, capfd: pytest
     assert [point["successes"] for point in content["loops"]["wait"]["points"]] == [2, 0]
     assert content["words"][0] in capfd.readouterr().out
     assert "Success against latency" in (tmp_path / "report.html").read_text()
+
+
+def test_a_point_that_ended_before_its_first_episode_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.latency.subprocess.run", lambda command, check: CompletedProcess(command, 1))
+    assert main(["--out", str(tmp_path), "--latencies", "50", "--loops", "wait"]) == 1
+    assert "wait, 50 ms has no results" in capsys.readouterr().err
 
 
 def test_a_sweep_with_an_unknown_key_is_refused_before_anything_is_written(tmp_path: Path) -> None:

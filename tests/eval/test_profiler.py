@@ -14,6 +14,7 @@ from eval.profiler import ceilings, cost, latency, memory
 from eval.profiler.__main__ import main
 from eval.profiler.ceilings import Effort
 from eval.profiler.profile import prepare
+from eval.profiler.subjects import load
 from tests.eval.profiles import LITTLE, settings
 from tests.vla.small import observation, save_small
 from vla import recipe as recipes
@@ -164,6 +165,13 @@ def test_a_profile_holds_everything_the_format_asks_for(checkpoint: Path, dtype:
     assert second["difference"] > 0
     assert content["meta"]["rounds"] == 2
     json.dumps(content)
+
+
+def test_a_recipe_of_one_s_own_is_measured_though_one_of_that_name_ships(checkpoint: Path, tmp_path: Path) -> None:
+    own = tmp_path / "fast.yaml"
+    own.write_text("denoising_steps: 2\nguidance_scale: 1.0\n")
+    subjects, _ = load(settings(checkpoint, accel=[str(own)]))
+    assert [(each.policy.recipe.name, each.policy.recipe.denoising_steps) for each in subjects] == [("fast", 2)]
 
 
 def test_the_command_writes_profile_json(run: Run, tmp_path: Path) -> None:

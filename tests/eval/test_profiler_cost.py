@@ -10,6 +10,7 @@ from tests.vla.small import observation, save_small, small_config
 from vla.policy import VlaPolicy, load_policy
 
 RECIPES = ("reference", "exact")
+UNGUIDED = {"denoising_steps": 10, "guidance_scale": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def policy(checkpoint: Path) -> VlaPolicy:
-    return load_policy(checkpoint=checkpoint, recipe="unguided")
+    return load_policy(checkpoint=checkpoint, recipe=UNGUIDED)
 
 
 def transformer_flops(tokens: int, width: int, depth: int, mlp: int) -> int:

@@ -193,6 +193,7 @@ def test_files_without_latencies_are_refused(tmp_path: Path, make: Callable[[Pat
         ({"loop": "asynchronous"}, "need realtime=true"),
         ({"realtime": True, "loop": "guess"}, "loop must be one of wait"),
         ({"realtime": True, "latency_ms": True}, "latency_ms must be"),
+        ({"realtime": True, "workers": 8}, "measure with workers=1, or give latency_ms=<run folder>"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(keys: dict[str, Any], words: str) -> None:
@@ -205,6 +206,14 @@ def test_runs_of_other_latencies_are_other_runs() -> None:
     chosen += [settings(realtime=True, latency_ms=100, loop="asynchronous")]
     identities = [str(sorted(each.identity().items())) for each in chosen]
     assert len(set(identities)) == len(chosen)
+
+
+def test_another_distribution_in_the_same_file_is_another_run(tmp_path: Path) -> None:
+    identities = []
+    for values in ([10.0, 20.0], [10.0, 30.0], [10.0, 20.0]):
+        path = written(tmp_path / "l.json", values)
+        identities.append(settings(realtime=True, latency_ms=path, workers=2).identity())
+    assert identities[0] == identities[2] != identities[1]
 
 
 def test_all_is_simplers_suite_and_the_conveyor_a_group_of_its_own() -> None:

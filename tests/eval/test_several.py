@@ -4,13 +4,14 @@ import importlib.util
 import io
 import json
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from cadence_configs.command import CONFIGS, keys
+from cadence_configs.command import CONFIGS, WRONG_USAGE, keys
 from eval.settings import Settings
 from eval.several import evaluate_all, runs_of
 from tests.eval.test_compare import run
@@ -84,6 +85,25 @@ def test_unfinished_recipes_are_not_compared(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     assert evaluate_all(found, lambda settings, _: settings.accel == "unguided", tmp_path, [], console) == 1
     assert not (tmp_path / "compare.json").exists()
+
+
+@pytest.mark.parametrize(("ended", "status"), [(1, 1), (WRONG_USAGE, 0)])
+def test_a_recipe_that_was_not_run_to_its_end_is_said_by_the_exit_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: int, status: int
+) -> None:
+    for name in ("none", "unguided"):
+        run(tmp_path / name, lambda number: number < 12, tasks=("toy",))
+    rows = [{"recipe": name, "stages_ms": {"total": {"p50": 5.0}}} for name in ("none", "unguided")]
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile" / "profile.json").write_text(json.dumps({"rows": rows}))
+    statuses = {"accel=fast": ended}
+    monkeypatch.setattr(
+        pareto.subprocess,
+        "run",
+        lambda command, **_: CompletedProcess(command, statuses.get(command[1], 0), stderr="it broke"),
+    )
+    monkeypatch.setattr("sys.argv", ["pareto", str(tmp_path), "--recipes", "none", "unguided", "fast"])
+    assert pareto.main() == status
 
 
 def point(recipe: str, milliseconds: float, success: float) -> Any:

@@ -33,7 +33,7 @@ def played(python: str | None) -> list[Any]:
     """Everything that a world shows in an episode."""
     here = world(python)
     shown = [here.reset(seed=7, options={"episode_id": 3})]
-    shown += [here.step(np.array([0.2, 0.1], np.float32)) for _ in range(8)]
+    shown += [here.step(np.array([0.2, 0.1, 0.0], np.float32)) for _ in range(8)]
     here.close()
     return shown
 
@@ -47,8 +47,21 @@ def test_a_process_of_its_own_shows_the_same_as_this_one() -> None:
 
 def test_facts_cross_the_pipe() -> None:
     here = world(sys.executable)
-    assert (here.state_names, here.action_units, here.control_period) == (("x", "y"), ("m", "m"), 0.1)
-    np.testing.assert_array_equal(here.hold_action, [0, 0])
+    assert (here.state_names, here.action_units, here.control_period) == (("x", "y"), ("m", "m", "1"), 0.1)
+    np.testing.assert_array_equal(here.hold_action, [0, 0, 0])
+    here.close()
+
+
+@pytest.mark.parametrize("python", [None, sys.executable])
+def test_holding_moves_nothing_and_keeps_the_last_command_of_the_gripper(python: str | None) -> None:
+    here = world(python, ())
+    here.reset(seed=0)
+    there = here.step(np.array([0.2, 0.1, -1.0], np.float32))[0]["state"]
+    for _ in range(2):
+        np.testing.assert_array_equal(here.hold_action, np.array([0, 0, -1], np.float32))
+        np.testing.assert_array_equal(here.step(here.hold_action)[0]["state"], there)
+    here.reset(seed=1)
+    np.testing.assert_array_equal(here.hold_action, [0, 0, 0])
     here.close()
 
 
@@ -75,7 +88,7 @@ def test_what_breaks_in_the_process_breaks_the_episode_and_not_the_run() -> None
     here = world(sys.executable)
     here.reset(seed=0)
     with pytest.raises(SuiteProcessError, match="the point flew away"):
-        here.step(np.array([9.0, 0.0], np.float32))
+        here.step(np.array([9.0, 0.0, 0.0], np.float32))
     here.step(here.hold_action)
     here._process.kill()
     with pytest.raises(SuiteProcessError, match="process"):

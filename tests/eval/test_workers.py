@@ -1,9 +1,11 @@
 """Worker processes: as many as there are, outcomes are those of one process, and a lost one costs nothing."""
 
+import atexit
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +20,7 @@ from eval.results import Record, RunFolder
 from eval.rollout import Episode
 from eval.served import ServedPolicy
 from eval.sources import Dialled, Fixed
+from eval.spread import WorkerLost
 from eval.worker import Player
 from eval.workers import Crew, SharedServer
 from policy_server.client import RemotePolicy
@@ -33,6 +36,7 @@ import os, signal
 from eval.__main__ import main
 from eval.results import RunFolder
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with Ctrl-C ignored
 add = RunFolder.add
 RunFolder.add = lambda folder, record: (add(folder, record), os.kill(os.getpid(), signal.SIGINT))
 main()
@@ -77,6 +81,25 @@ def slow_to_act() -> Iterator[Player]:
     policy = Wanderer(spec=type(SPEC)(**{**SPEC.__dict__, "period": 0.5}))
     with Evaluation(Fixed(policy), toy_world, execute=1) as evaluation:
         yield Player(evaluation)
+
+
+@contextmanager
+def refused_player() -> Iterator[Player]:
+    raise InputError("no such model; allowed: tiny")
+    yield
+
+
+@contextmanager
+def ending_player() -> Iterator[Player]:
+    atexit.register(threading.Event().wait, 0.3)  # after it hung up, it takes a moment to end
+    raise SystemExit(3)
+    yield
+
+
+@contextmanager
+def broken_player() -> Iterator[Player]:
+    raise ZeroDivisionError
+    yield
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +154,26 @@ def test_what_does_not_fit_is_said_and_nothing_is_stored(tmp_path: Path) -> None
     with pytest.raises(InputError, match="every"):
         crewed(tmp_path, slow_to_act)
     assert not (tmp_path / "episodes.jsonl").exists()
+
+
+def test_what_cannot_be_opened_is_said_as_with_one_worker(tmp_path: Path) -> None:
+    with Crew(refused_player, 2, tmp_path / "workers.log") as crew, pytest.raises(InputError, match=r"^no such model"):
+        crew.begin(EPISODES[0])
+
+
+def test_a_worker_that_ends_by_itself_says_its_own_status(tmp_path: Path) -> None:
+    with (
+        Crew(ending_player, 1, tmp_path / "workers.log") as crew,
+        pytest.raises(WorkerLost, match="ended with status 3"),
+    ):
+        crew.begin(EPISODES[0])
+
+
+def test_a_worker_that_breaks_says_where(tmp_path: Path) -> None:
+    with Crew(broken_player, 1, tmp_path / "workers.log") as crew:
+        for _ in range(2):  # each question begins a new process
+            with pytest.raises(WorkerLost, match="ZeroDivisionError"):
+                crew.begin(EPISODES[0])
 
 
 def test_the_first_episode_shows_what_policy_it_is(tmp_path: Path) -> None:

@@ -105,7 +105,6 @@ def test_a_calibration_of_another_checkpoint_is_refused(tmp_path: Path, checkpoi
     replace(found, checkpoint="0123456789ab").write(stale)
     with pytest.raises(InputError, match=r"stale.json was made for the checkpoint 0123456789ab, this one is \w{12}"):
         load_policy(checkpoint=checkpoint, recipe={**PRUNED, "calibration": str(stale)})
-    load_policy(checkpoint=checkpoint, recipe={**GUIDED, "calibration": str(stale)})  # nothing in it needs any
 
 
 @pytest.mark.parametrize(
@@ -197,6 +196,13 @@ def test_cogact_base_has_the_published_sizes(keep: float, expected: float) -> No
         for technique in (PruneLayers(keep), PruneMlp(0.25, criterion="magnitude")):
             model = technique.calibrated(model, calibration).apply(model)
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e9 == pytest.approx(expected, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("width", "share", "expected"), [(48, 0.25, 36), (300, 0.1, 272), (268, 0.001, 268), (512, 0.25, 384)]
+)
+def test_what_stays_of_a_wide_mlp_can_be_quantised(width: int, share: float, expected: int) -> None:
+    assert PruneMlp(share)._kept(width) == expected
 
 
 def test_a_pruned_model_can_be_saved_and_loaded(tmp_path: Path, checkpoint: Path, found: Calibration) -> None:

@@ -244,6 +244,7 @@ def test_wrong_options_are_refused_with_their_range(options: dict[str, Any], nam
         (SelfSpeculative(block=13), "from 2 to 12"),
         (Jacobi(block=0), "from 2 to 12"),
         (Autoregressive(cache=12), "cache must be from 13 to"),
+        (Autoregressive(cache=100_000), r"cache must be from 13 to \d+ tokens, got 100000"),
     ],
 )
 def test_blocks_and_caches_that_do_not_fit_a_model_are_refused_with_the_range(how: Any, named: str) -> None:

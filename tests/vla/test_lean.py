@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from torch.utils import _pytree as pytree
 
 from tests.vla.family_members import GUIDED, answered, member, relative, robots
 from vla import recipe as recipes
+from vla.accelerate.execution import lean
 from vla.accelerate.execution.lean import Lean
 from vla.accelerate.lean.decoder import Decoder, Tokens, sequence
+from vla.accelerate.lean.encoder import encoder_blocks
 from vla.accelerate.lean.graphs import Captured, captured
 from vla.accelerate.lean.layer import decoder_layer
 from vla.accelerate.lean.linear import fused
@@ -152,6 +155,28 @@ def test_only_large_models_are_compiled_unless_told_otherwise(monkeypatch: pytes
     assert not Lean().compiles(large)
 
 
+@pytest.mark.parametrize(("name", "more"), [("cogact_vit", "temporal"), ("openvla", "decoding")])
+def test_compiled_and_plain_stages_remember_the_same(name: str, more: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted in plain stages is what the compiled ones would do next, and a reset reaches both."""
+    monkeypatch.setattr(lean, "_compiled", lambda: lean.Functions(encoder_blocks, decoder_layer))
+    options = {"temporal": {"method": "static_patches", "budget": 0.5, "relevant": 0.5}, "decoding": "jacobi"}
+    policy = member(name, {**GUIDED, "execution": {"method": "lean", "compile": True}, more: options[more]})
+    stages, (seen,) = policy.stages, robots(policy, 1)
+    assert stages.plain is not None
+    assert stages.memory is stages.plain.memory
+    assert stages.decoder is stages.plain.decoder
+    remembering: Any = stages.memory or stages.decoder
+    with policy.plainly():
+        policy.infer(seen)
+    assert seen.session in remembering._known
+    policy.infer(replace(seen, step=seen.step + 1))
+    policy.reset(seen.session)
+    assert not remembering._known
+    towers = [made.encode.__self__.tower for made in (stages, stages.plain)]  # type: ignore[attr-defined]
+    if more == "temporal":
+        assert towers[0].args[0] is not towers[1].args[0]  # each reads with its own functions
+
+
 def test_a_compiled_stage_is_its_eager_self_up_to_rounding() -> None:
     compiled = member("cogact_vit", {**GUIDED, "execution": {"method": "lean", "compile": True}})
     (seen,) = robots(compiled, 1)
@@ -174,7 +199,6 @@ def test_recordings_on_a_gpu_act_as_the_plain_stages(graphs: bool) -> None:
 def test_an_action_cache_sees_every_step_and_decides(policy: VlaPolicy) -> None:
     """The seam around the blocks: reusing the first step's residual changes actions, recomputing does not."""
     from vla.accelerate.lean.diffusion import LeanDiffusion
-    from vla.accelerate.lean.encoder import encoder_blocks
 
     steps: list[int] = []
 

@@ -29,6 +29,12 @@ def weights(directory: Path | str) -> dict[str, torch.Tensor]:
     return native.load(Path(directory)).model.state_dict()
 
 
+def weights_of(ready: run.Run) -> dict[str, torch.Tensor]:
+    """What a run ships now."""
+    ready.export()
+    return weights(ready.checkpoint)
+
+
 def test_it_begins_as_the_checkpoint_and_changes_what_it_says_it_does(begun: Options) -> None:
     ready = run.prepare(begun)
     before = weights(begun["from"])
@@ -76,6 +82,37 @@ def test_a_killed_run_goes_on_and_its_state_holds_only_what_is_trained(begun: Op
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(again.checkpoint).items())
     state = torch.load(tmp_path / "killed" / "state.pt", weights_only=True)
     assert all("lora_" in name for name in state["learner"] if name.startswith("model.language."))
+
+
+WORDS = ("language.lm_head.weight", "language.llama.embed_tokens.weight")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "learned"),
+    [
+        ("diffusion", "diffusion", ()),
+        ("diffusion", "autoregressive", WORDS),
+        ("diffusion", "block_diffusion", WORDS),
+        ("autoregressive", "autoregressive", ()),
+        ("autoregressive", "block_diffusion", WORDS[1:]),
+        ("block_diffusion", "block_diffusion", ()),
+    ],
+)
+def test_what_begins_at_random_is_trained_as_a_whole(
+    options: Options,  # noqa: F811
+    tmp_path: Path,
+    first: str,
+    then: str,
+    learned: tuple[str, ...],
+) -> None:
+    options |= {"tokens": options["tokens"] | {"horizon": 4}, "blocks": options["blocks"] | {"actions": 4}}
+    given = run.prepare(options | {"objective": first, "out": str(tmp_path / "first")})
+    given.export()
+    ready = run.prepare(options | {"objective": then, "from": str(given.checkpoint), "lora": LORA, "model": {}})
+    before = weights_of(ready)
+    ready.trainer.run(lambda _: None, lambda _: None)
+    after = weights_of(ready)
+    assert {name for name in WORDS if name in before and not torch.equal(before[name], after[name])} == set(learned)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Recipes fill slots with techniques found by looking; what is unknown or does not fit is refused by name."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from vla.accelerate.stages import Weights
 from vla.accelerate.techniques import SLOTS, Technique, methods
 from vla.api import InputError
 from vla.models.family import ActionModel
+from vla.policy import load_policy
 
 
 def test_every_slot_s_default_is_a_technique() -> None:
@@ -50,7 +52,7 @@ def test_options_reach_the_technique() -> None:
         ({"decoding": {"method": "telepathy"}}, "unknown decoding method 'telepathy'; allowed: .*autoregressive"),
         ({"execution": {"method": "lean", "speed": 3}}, r"execution=lean has no options \['speed'\]; allowed: compile"),
         ({"execution": {"method": "eager", "speed": 3}}, "allowed: none"),
-        ({"execution": {"method": "lean", "compile": "yes"}}, "compile must be true or false, got 'yes'"),
+        ({"execution": {"method": "lean", "compile": "yes"}}, "compile must be true, false or auto, got 'yes'"),
         ({"execution": ["lean", "eager"]}, "execution takes one method, got a list of 2"),
         ({"execution": {}}, "unknown execution method None"),
         ({"execution": {"method": ["lean"]}}, "unknown execution method"),
@@ -59,6 +61,39 @@ def test_options_reach_the_technique() -> None:
 def test_what_is_unknown_is_refused_with_what_is_there(values: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         recipes.find({**GUIDED, **values})
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "\x00"])
+def test_what_is_no_yaml_is_refused_with_its_place(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"recipe .*mine.yaml is not a YAML file: "):
+        recipes.find(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"decoding": {"method": "block_diffusion", "rule": ["a"]}}, r"rule must be one of .*, got \['a'\]"),
+        ({"weights": {"method": "prune_mlp", "measured": 3}}, "measured must list, for each layer, .* got 3"),
+        ({"weights": {"method": "prune_mlp", "measured": [["x"]]}}, "measured must list"),
+        ({"calibration": "there.json"}, "names the calibration there.json, but none of its techniques takes"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_refused(values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        recipes.find({**GUIDED, **values})
+
+
+def test_a_calibration_is_beside_the_recipe_s_file(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    text = "denoising_steps: 10\nguidance_scale: 1.5\nweights: {method: prune_mlp, share: 0.25}\n"
+    for named, expected in (("mine.json", tmp_path / "mine.json"), ("/there.json", Path("/there.json"))):
+        own.write_text(f"{text}calibration: {named}\n")
+        assert recipes.find(str(own)).calibration == str(expected)
+    with pytest.raises(InputError, match=r"recipe own names the calibration /there.json, which random weights"):
+        load_policy(recipe=str(own), init="random")
+    with pytest.raises(InputError, match=r"there is no calibration /there.json; make one"):
+        load_policy(recipe=recipes.find(str(own)))
 
 
 @dataclass(frozen=True)

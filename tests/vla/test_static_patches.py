@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from tests.vla.family_members import GUIDED, answered, member, relative, robots
 from vla import recipe as recipes
 from vla.accelerate.stages import Frame
 from vla.accelerate.temporal import sessions
 from vla.accelerate.temporal.sessions import Sessions
-from vla.api import InputError
+from vla.api import InputError, Observation
 from vla.policy import VlaPolicy
 
 LEAN = {**GUIDED, "execution": "lean"}
@@ -71,8 +72,8 @@ def test_a_patch_that_changed_is_read_again_and_the_static_ones_are_not(plain: V
 @pytest.mark.parametrize("name", ["cogact_vit", "cogact_dinosiglip", "pi0"])
 def test_reading_every_patch_again_is_reading_the_image(name: str) -> None:
     policy = member(name, {**LEAN, "temporal": OPTIONS})
-    memory: Any = policy.stages.memory
-    tower, images = memory._tower, policy.tensors(robots(policy, 1))[0].flatten(0, 1)
+    trunk: Any = policy.stages.encode
+    (tower,), images = trunk.__self__.tower.args, policy.tensors(robots(policy, 1))[0].flatten(0, 1)
     before = tower.again(images.flip(-1), None, None)
     patches = torch.arange(before.features[0].shape[1]).expand(len(images), -1)
     again = torch.cat(tower.again(images, patches, before).features, dim=-1)
@@ -119,6 +120,18 @@ def test_slow_changes_add_up_to_be_seen(plain: VlaPolicy) -> None:
     assert relative(end[3], expected[3]) < 0.05 < relative(start[3], expected[3])
 
 
+def test_black_patches_are_as_any_other(plain: VlaPolicy) -> None:
+    """Black that stays black is not read again, nor for a little noise; what turns black or brighter is."""
+    policy, black = remembering(plain, budget=0.25, every=100), scene()
+    black[..., :SIDE, :] = 0
+    shown = [black, changed(black, 3), black + 1e-3, black, torch.where(black == 0, 0.5, black)]
+    age = []
+    for step, pixels in enumerate(shown):
+        read(policy, pixels, step)
+        age.append(_known(policy)["a"].age)
+    assert age == [0, 1, 2, 3, 0]  # two black patches become grey: more than the budget
+
+
 def test_sessions_do_not_see_each_other(plain: VlaPolicy) -> None:
     policy, alone = remembering(plain), remembering(plain)
     read(policy, scene(1), session="a")
@@ -135,6 +148,36 @@ def test_a_session_that_was_reset_is_read_whole(plain: VlaPolicy) -> None:
     policy.reset("never seen")
     now = changed(scene(), 1)
     assert torch.equal(read(policy, now, 1), read(plain, now))
+
+
+def seen_later(policy: VlaPolicy) -> list[Observation]:
+    """Of the step after `robots`, whose other sessions did not move."""
+    return [replace(each, step=each.step + 1) for each in robots(policy, 2)]
+
+
+def test_a_batch_that_is_refused_changes_no_session_s_memory(plain: VlaPolicy) -> None:
+    policy = remembering(plain)
+    policy.infer_batch(robots(policy, 2))
+    first, second = seen_later(policy)
+    with pytest.raises(InputError, match="at most"):
+        policy.infer_batch([first, replace(second, instruction="unintelligible " * 50)])
+    assert [known.age for known in _known(policy).values()] == [0, 0]
+
+
+def test_a_session_is_in_a_batch_once(plain: VlaPolicy) -> None:
+    first, later = robots(plain, 1)[0], seen_later(plain)[0]
+    with pytest.raises(InputError, match=r"may be in a batch once, .* got \['robot-0', 'robot-0'\]"):
+        remembering(plain).infer_batch([first, later])
+    plain.infer_batch([first, later])  # nothing is remembered
+
+
+def test_a_session_keeps_no_other_one_s_tensors_in_memory(plain: VlaPolicy) -> None:
+    policy = remembering(plain, relevant=0.25)
+    for observations in (robots(policy, 2), seen_later(policy)):
+        policy.infer_batch(observations)
+        known = _known(policy)["robot-0"]
+        for tensor in pytree.tree_leaves((known.kept, known.pixels, known.relevance)):
+            assert tensor.untyped_storage().nbytes() <= 3 * tensor.nbytes // 2
 
 
 def test_memory_is_bounded(plain: VlaPolicy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from tests.vla.test_lean import recorded
 from vla import recipe as recipes
 from vla.accelerate.lean.decoder import Decoder, Tokens
 from vla.accelerate.lean.graphs import captured
+from vla.accelerate.reduction.budgets import Mass
 from vla.accelerate.reduction.layout import layout_of
 from vla.accelerate.reduction.plan import Plan
 from vla.accelerate.reduction.watching import watching
@@ -183,6 +184,26 @@ def test_a_budget_by_mass_keeps_a_bucket_and_a_batch_is_its_parts() -> None:
         assert kept_alone[-1] in (*mass["buckets"], PATCHES)
     alone = torch.cat([answered(policy, [each]) for each in seen])
     assert relative(answered(policy, seen), alone) < 1e-5
+
+
+def test_a_budget_by_mass_hides_what_one_camera_needs_and_another_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that needs fewer has the same number of tokens, but nobody sees the rest: also alone in its batch."""
+    mass = {"mass": 0.5, "buckets": list(range(1, PATCHES + 1))}
+    policy = reducing("cogact_vit", {"method": "fastv", "layer": 2, "rows": "text", "budget": mass})
+    needed = torch.tensor([3, 7])
+
+    def uneven(self: Mass, scores: torch.Tensor) -> tuple[int, torch.Tensor]:
+        return 7, needed.repeat(len(scores) // 2)
+
+    monkeypatch.setattr(Mass, "pick", uneven)
+    (seen,) = robots(policy, 1)
+    with sequences(monkeypatch) as read:
+        together = answered(policy, [seen])
+    ((_, left),) = read
+    assert left.sight is not None
+    assert left.attended[0, left.sight.start : left.sight.end].unflatten(0, (2, 7)).sum(dim=1).tolist() == [3, 7]
+    twice = answered(policy, [seen, replace(seen, session="another")])
+    assert relative(together, twice[:1]) < 1e-5
 
 
 def test_a_table_takes_tokens_out_from_layer_to_layer() -> None:

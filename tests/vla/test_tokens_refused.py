@@ -45,6 +45,13 @@ def reducing(policy: VlaPolicy, tokens: Any) -> VlaPolicy:
         ),
         (["tome", "mctf"], "tome and mctf exclude each other: both act inside the vision tower"),
         (["visionzip", "duet"], "visionzip and duet exclude each other: both act between vision tower and projector"),
+        (
+            [
+                {"method": "fastv", "layer": 1, "budget": {"mass": 0.5, "buckets": [4, 8]}},
+                {"method": "uniform_grid", "layer": 2, "budget": 2},
+            ],
+            "fastv and uniform_grid exclude each other: after a budget by mass",
+        ),
         (["ppe", "ppe"], "ppe and ppe exclude each other: both act on positions"),
         (["tome", "grid_resample"], "grid_resample needs a camera's whole grid of 16 patches, .* leaves .8. tokens"),
     ],

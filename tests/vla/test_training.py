@@ -16,7 +16,7 @@ from tests.vla.clones import PHASES, batches, cloning, demonstrations, trainer
 from tests.vla.small import small_model
 from vla.api import InputError
 from vla.training.attention import use_training_operations
-from vla.training.behaviour_cloning import Trainer
+from vla.training.behaviour_cloning import Diverged, Trainer
 from vla.training.optimizer import Optimizer, cosine
 from vla.training.schedule import WARMUP_STEPS, Phase
 
@@ -151,8 +151,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     run = trainer(tmp_path, cloning())
     with torch.no_grad():
         next(run._learner.parameters()).fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="step 0"):
+    run.save()
+    before = (tmp_path / "state.pt").read_bytes()
+    with pytest.raises(Diverged, match="the loss is nan at step 0; the state saved last"):
         finish(run)
+    assert (tmp_path / "state.pt").read_bytes() == before
 
 
 def test_training_operations_change_nothing_but_rounding() -> None:

@@ -1,12 +1,14 @@
 """`prepare` puts a run together that ships a checkpoint, and refuses wrong options before training starts."""
 
 import copy
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import yaml
 
@@ -14,6 +16,7 @@ from tests.vla.clones import NAMES, demonstrations
 from tests.vla.small import CAMERA
 from vla.api import InputError
 from vla.checkpoints import native
+from vla.training import __main__ as command
 from vla.training import run
 from vla.training.dataset import Demonstrations
 from vla.training.keypoints import KeypointHead
@@ -151,6 +154,55 @@ def test_other_data_do_not_continue_a_run(options: dict[str, Any], monkeypatch: 
     monkeypatch.setattr(Demonstrations, "open", lambda *_: demonstrations(seed=1))
     with pytest.raises(InputError, match="other dataset,"):
         run.prepare(options)
+
+
+def test_other_wordings_do_not_continue_a_run(options: dict[str, Any], tmp_path: Path) -> None:
+    wordings = [tmp_path / f"{number}.yaml" for number in range(3)]
+    for path, others in zip(wordings, (["go to it"], ["go to it"], ["move to it"]), strict=True):
+        path.write_text(yaml.safe_dump({demonstrations().instructions[0]: others}))
+    run.prepare(options | {"wordings": str(wordings[0])}).trainer.save()
+    run.prepare(options | {"wordings": str(wordings[1])})
+    with pytest.raises(InputError, match=r"other .*wordings"):
+        run.prepare(options | {"wordings": str(wordings[2])})
+
+
+def test_another_tokenizer_does_not_continue_a_run(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    run.prepare(options).trainer.save()
+    monkeypatch.setattr(tokenizers.Tokenizer, "to_str", lambda *_: "another")
+    with pytest.raises(InputError, match="other tokenizer;"):
+        run.prepare(options)
+
+
+def test_a_state_from_before_wordings_were_told_apart_continues(options: dict[str, Any]) -> None:
+    ready = run.prepare(options)
+    ready.trainer.save()
+    path = Path(options["out"]) / "state.pt"
+    state = torch.load(path, weights_only=True)
+    del state["identity"]["wordings"], state["identity"]["tokenizer"]
+    torch.save(state, path)
+    again = run.prepare(options)
+    again.trainer.save()
+    assert torch.load(path, weights_only=True)["identity"] == ready.trainer._identity
+    del state["identity"]["from"]  # what a state always held is still missed
+    torch.save(state, path)
+    with pytest.raises(InputError, match="other from;"):
+        run.prepare(options)
+
+
+def test_a_run_that_diverges_says_so_and_fails(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ready = run.prepare(options)
+    with torch.no_grad():
+        next(ready.trainer._learner.parameters()).fill_(float("nan"))
+    monkeypatch.setattr(command, "prepare", lambda _: ready)
+    monkeypatch.setattr(sys, "argv", ["cadence-train", f"out={options['out']}", "dataset=memory", "tensorboard=false"])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: the loss is nan at step 0")
+    assert "Traceback" not in said
 
 
 def test_a_moved_dataset_continues_a_run(options: dict[str, Any]) -> None:

@@ -41,6 +41,31 @@ class Stages:
     memory: "Memory | None" = None
     decoder: Decoder | None = None
 
+    def begin(self, frames: Sequence["Frame"], pixels: Callable[[], Tensor]) -> None:
+        """Tell what remembers sessions whose images come next.
+
+        Args:
+            frames: one for each row of the batch.
+            pixels: gives (batch, cameras, channels, height, width) as they are shown, if anybody wants to know.
+
+        Raises:
+            InputError: if a session is there twice: its second answer would depend on its first.
+        """
+        remembers = self.memory is not None or (self.decoder is not None and self.decoder.remembers)
+        if remembers and len({frame.session for frame in frames}) < len(frames):
+            sessions = [frame.session for frame in frames]
+            raise InputError(f"a session may be in a batch once, as it is remembered; got {sessions}: ask one by one")
+        if self.memory is not None:
+            self.memory.begin(frames, pixels())
+        if self.decoder is not None:
+            self.decoder.begin(frames)
+
+    def forget(self, session: str) -> None:
+        """Forget a session; nothing happens if it is not known."""
+        for remembering in (self.memory, self.decoder):
+            if remembering is not None:
+                remembering.forget(session)
+
 
 class Frame(NamedTuple):
     """One observation as a memory of sessions needs to know it.
@@ -102,7 +127,8 @@ class Decoding(Technique):
     """Decides how action words come out.
 
     Args:
-        cache: most tokens whose keys and values are kept, the prompt's included; None: as many as there are.
+        cache: most tokens that an answer may take, prompt and chunk together: a longer prompt is refused; None: as many
+            as the model can read.
 
     Raises:
         InputError: on a value outside its range.
@@ -124,7 +150,7 @@ class Decoding(Technique):
         if model.HEAD != "tokens":
             return None if self.method == SLOTS["decoding"].default else "it denoises actions instead of saying words"
         config = model.config
-        if self.cache is not None and self.cache <= config.words:
+        if self.cache is not None and not config.words < self.cache <= config.max_tokens:
             return f"cache must be from {config.words + 1} to {config.max_tokens} tokens, got {self.cache}"
         return None
 

@@ -44,7 +44,7 @@ class BlockDiffusion(Decoding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rule not in RULES:
+        if not isinstance(self.rule, str) or self.rule not in RULES:
             raise InputError(f"decoding=block_diffusion: rule must be one of {', '.join(RULES)}, got {self.rule!r}")
         check_positive("block_diffusion", "threshold", self.threshold, most=1)
         check_positive("block_diffusion", "factor", self.factor)

@@ -72,7 +72,8 @@ class Decoder:
 
     Args:
         write: (pen, number of words) -> (batch, words) int64.
-        cache: most tokens whose keys and values are kept; None: as many as there are.
+        cache: most tokens of prompt and chunk together; None: as many as the model can read.
+        remembers: whether a session's answers depend on its earlier ones.
 
     Attributes:
         statistics: of the latest answer: passes of the language model, words per pass (1 if each pass gave one), and
@@ -80,8 +81,8 @@ class Decoder:
         sizes: words that each of its passes over words read.
     """
 
-    def __init__(self, write: Callable[[Pen, int], Tensor], cache: int | None = None) -> None:
-        self._write, self._cache = write, cache
+    def __init__(self, write: Callable[[Pen, int], Tensor], cache: int | None = None, remembers: bool = False) -> None:
+        self._write, self._cache, self.remembers = write, cache, remembers
         self.statistics: dict[str, float] = {}
         self.sizes: list[int] = []
 

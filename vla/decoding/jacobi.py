@@ -57,7 +57,7 @@ class JacobiDecoder(Decoder):
     """
 
     def __init__(self, how: Jacobi) -> None:
-        super().__init__(self._write_and_remember, how.cache)
+        super().__init__(self._write_and_remember, how.cache, remembers=how.warm)
         self._how = how
         self._frames: Sequence[Any] = ()
         self._known: OrderedDict[str, tuple[int, Tensor]] = OrderedDict()  # session -> step, (words,) of its chunk

@@ -10,12 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cadence_configs.command import DONE, command
 from vla.api import InputError
 from vla.training.allocator import keep_freed_memory
+from vla.training.behaviour_cloning import Diverged
 from vla.training.boards import Board, boards
 from vla.training.closed_loop import ClosedLoop
 from vla.training.run import Run, prepare
 
 
-@command("train", usage_errors=(InputError,))
+@command("train", usage_errors=(InputError, Diverged))
 def main(config: DictConfig) -> int:
     """Train, show progress, save the checkpoint whenever the state is saved, and score it when that is asked for."""
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]

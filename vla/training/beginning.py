@@ -12,17 +12,19 @@ from vla.checkpoints import native
 from vla.checkpoints.checkpoint import Checkpoint
 from vla.models.cogact import CogAct, CogActConfig
 from vla.models.family import name_of
-from vla.models.openvla import OpenVlaConfig
+from vla.models.openvla import OpenVla, OpenVlaConfig
 from vla.models.trunk import Trunk
 from vla.processing import Processing, Range
 from vla.tokenizer import BOS, COGNITION, PAD, build_tokenizer
 from vla.training.dataset import Demonstrations, Statistics
 from vla.training.mixture import Mixture, statistics
+from vla.training.objectives import BLOCK_DIFFUSION, DIFFUSION
 from vla.training.speaking import Tokens, check_can_speak, config_for, made, speaking
 
 _IMAGE_MEAN, _IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _UNSCALED = "gripper"  # a command that is already -1 or 1
 _OF_DIFFUSION = {f.name for f in fields(CogActConfig)} - {f.name for f in fields(OpenVlaConfig)} | {"horizon"}
+_VOCABULARY_HEAD, _EMBEDDINGS = "language.lm_head.", "language.llama.embed_tokens."
 _PROMPT = "{instruction}"  # a small model need not be told that it is a robot's
 
 Beginning = tuple[Trunk, Mapping[str, Processing], tokenizers.Tokenizer]
@@ -95,6 +97,20 @@ def continuing(given: Checkpoint, data: Mixture, tokens: Tokens | None) -> Begin
             raise InputError(f"from: the robots of the checkpoint differ in their {name}; training needs one for all")
     model: Any = given.model if tokens is None else speaking(cast(Trunk, given.model), tokens)
     return model.float().train(), known, given.tokenizer
+
+
+def untaught(given: Checkpoint, objective: str) -> tuple[str, ...]:
+    """First parts of the names of parameters that no training has taught what this objective needs of them.
+
+    All words, if the model did not say actions; word embeddings, if the mask word now stands in what it reads.
+    """
+    if objective == DIFFUSION:
+        return ()
+    if not isinstance(given.model, OpenVla):
+        return _VOCABULARY_HEAD, _EMBEDDINGS
+    options = given.training.get("options")
+    learned = options.get("objective") if isinstance(options, dict) else None
+    return (_EMBEDDINGS,) if objective == BLOCK_DIFFUSION and learned != BLOCK_DIFFUSION else ()
 
 
 def processing_for(parts: Sequence[Demonstrations], image_size: int) -> Processing:

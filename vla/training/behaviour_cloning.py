@@ -25,9 +25,13 @@ from vla.training.keypoints import KeypointHead
 from vla.training.objectives import Diffusion, Lesson, Objective
 from vla.training.optimizer import Optimizer, update_average
 from vla.training.schedule import Cloning
-from vla.training.state import damaged, differing, read_state, write_state
+from vla.training.state import damaged, differing, known, read_state, write_state
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+class Diverged(FloatingPointError):
+    """The loss is not finite any more."""
 
 
 class Trainer:
@@ -84,6 +88,9 @@ class Trainer:
         Args:
             on_step: told the losses of every step.
             on_save: called whenever the state was saved, and at the end.
+
+        Raises:
+            Diverged: if a loss is not finite; the state saved last stays.
         """
         saved = time.monotonic()
         with ThreadPoolExecutor(1) as ahead:
@@ -142,7 +149,7 @@ class Trainer:
             return False
         state = read_state(path)
         different = self.cloning.differences(state["cloning"], state["step"])
-        different += differing(self._identity, state.get("identity", self._identity))  # a state may not know
+        different += differing(self._identity, known(state.get("identity"), self._identity))
         if different:
             raise InputError(
                 f"{path} was trained with other {', '.join(different)}; use the same options, or another out="
@@ -172,7 +179,10 @@ class Trainer:
         keypoint_loss = self._keypoint_loss(lesson, batch)
         loss = lesson.loss + self.cloning.keypoint_weight * keypoint_loss
         if not loss.isfinite():
-            raise FloatingPointError(f"the loss is {loss.item()} at step {self.step}; try lower learning rates")
+            raise Diverged(
+                f"the loss is {loss.item()} at step {self.step}; the state saved last in {self._out} stays as it is; "
+                "train with lower learning rates, in another out="
+            )
         loss.backward()
         _move_gradients(self._worker, self._learner)
         self._optimizer.step(rate)

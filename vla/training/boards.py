@@ -1,5 +1,6 @@
 """Where losses can be watched: TensorBoard and Weights & Biases, besides the run's own `train.jsonl`."""
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ def boards(out: Path, first_step: int, tensorboard: bool, wandb: str | None) -> 
         out: directory of the run; TensorBoard's files go to `out/tensorboard`.
         first_step: of this process; what an interrupted process logged beyond it is replaced.
         tensorboard: whether to write for TensorBoard.
-        wandb: project of Weights & Biases, or None.
+        wandb: project of Weights & Biases, or None; the run's id there is kept in `out/wandb_id`.
 
     Raises:
         InputError: if a package is missing, or a value is of another kind.
@@ -67,11 +68,19 @@ def _wandb(project: str, out: Path) -> Iterator[Board]:
     except ImportError as error:
         raise InputError(f"wandb={project} needs the package: pip install wandb; or wandb=null") from error
     client: Any = wandb
-    run = client.init(project=project, dir=str(out), id=out.resolve().name, resume="allow")
+    run = client.init(project=project, dir=str(out), id=_wandb_id(out), name=out.resolve().name, resume="allow")
     try:
         yield lambda numbers: run.log(_curves(numbers), step=int(numbers["step"]))
     finally:
         run.finish()
+
+
+def _wandb_id(out: Path) -> str:
+    """Of this run and no other, kept for when it continues; directories elsewhere may have the same name."""
+    path = out / "wandb_id"
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex)
+    return path.read_text().strip()
 
 
 def _curves(numbers: Mapping[str, float]) -> dict[str, float]:

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from vla.api import InputError
+from vla.checkpoints import native
+from vla.overrides import argument
 from vla.training.checks import require_kind, require_whole
 
-_RESULTS = "results.json"
+_RESULTS, _RUN = "results.json", "run.json"
 _DIRECTORY = "evaluations"
+_FINISHED = (0, 1)  # exit statuses of cadence-eval; with 1 some episodes ended in errors
 
 
 @dataclass(frozen=True)
@@ -56,17 +59,19 @@ class ClosedLoop:
     def score(self, checkpoint: Path, step: int) -> float:
         """Mean success of a checkpoint; the best one is copied to `out/best`.
 
-        An evaluation that was interrupted goes on where it was.
+        An evaluation of the same weights that was interrupted goes on where it was; one of others is forgotten.
 
         Raises:
             InputError: if the evaluation fails, with what it said last.
         """
         folder = self.out / _DIRECTORY / f"step-{step}"
-        said = [f"{name}={_argument(value)}" for name, value in self.options.items()]
-        command = [sys.executable, "-m", "eval", f"checkpoint={checkpoint}", f"out={folder}", "policy=local", *said]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if not (folder / _RESULTS).exists():
-            raise InputError(f"evaluate: cadence-eval failed: {_last_line(ended.stderr or ended.stdout)}")
+        if _evaluated(folder) != native.weights_hash(checkpoint):
+            shutil.rmtree(folder, ignore_errors=True)
+        (folder / _RESULTS).unlink(missing_ok=True)  # what is there afterwards is new
+        chosen = {"checkpoint": checkpoint, "out": folder, "policy": "local", **self.options}
+        status, complaint = _evaluate([argument(name, value) for name, value in chosen.items()])
+        if status not in _FINISHED or not (folder / _RESULTS).exists():
+            raise InputError(f"evaluate: cadence-eval failed with status {status}: {_last_line(complaint)}")
         scores = self._scores(step)
         if scores[step] >= max(scores.values()):
             self._keep(checkpoint)
@@ -89,8 +94,22 @@ class ClosedLoop:
         partial.rename(best)
 
 
-def _argument(value: Any) -> str:
-    return json.dumps(value).replace('"', "") if isinstance(value, list | bool) or value is None else str(value)
+def _evaluated(folder: Path) -> str | None:
+    """Hash of the weights that a folder holds an evaluation of; None if it does not say."""
+    try:
+        return json.loads((folder / _RUN).read_text())["checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _evaluate(arguments: list[str]) -> tuple[int, str]:
+    """Run `cadence-eval`, which ends with this process if it is killed; its exit status and what it complained of."""
+    command = [sys.executable, "-m", "eval.attached", "eval", *arguments]
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stdout=nowhere, stderr=pipe, text=True) as process:
+        assert process.stderr is not None
+        complaint = process.stderr.read()  # not `communicate`, which closes standard input: eval.attached would end
+        return process.wait(), complaint
 
 
 def _last_line(text: str) -> str:

@@ -1,8 +1,10 @@
 """Fine-tuning with few parameters: low-rank changes to a trunk's matrices (LoRA, Hu et al., 2021), by way of peft.
 
 Every linear map of vision, projector and language model gets two narrow ones beside it, as OpenVLA's own fine-tuning
-has it; a diffusion head is trained as a whole, everything else stays as it was. What is shipped has the changes added
-in, so nothing downstream knows of them.
+has it; a diffusion head is trained as a whole, everything else stays as it was. Where a model learns to say actions
+that did not speak, its vocabulary head and word embeddings begin at random and are trained as a whole too; so are the
+embeddings of one that learns to fill in blocks, because of its mask word. What is shipped has the changes added in, so
+nothing downstream knows of them.
 """
 
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from vla.training.checks import require_kind, require_number, require_whole
 
 _TRUNK = ("vision.", "projector.", "language.")
 _WHOLE = ("head.", "state_projector.")  # trained as they are
-_KEPT = ("lm_head",)  # the vocabulary head stays
+_KEPT = ("lm_head",)  # the vocabulary head gets no changes
 _NAME = "default"  # of peft's adapter
 
 
@@ -56,8 +58,13 @@ class Lora:
         return cls(**options)
 
 
-def adapted(model: Trunk, lora: Lora) -> Trunk:
+def adapted(model: Trunk, lora: Lora, untaught: tuple[str, ...] = ()) -> Trunk:
     """The same model with changes to learn, which begin as nothing; only what is trained asks for gradients.
+
+    Args:
+        model: to be changed.
+        lora: how much.
+        untaught: first parts of the names of parameters that begin at random: trained as a whole.
 
     Raises:
         InputError: if peft is missing.
@@ -70,7 +77,7 @@ def adapted(model: Trunk, lora: Lora) -> Trunk:
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets)  # type: ignore[arg-type]
     inject_adapter_in_model(config, model, adapter_name=_NAME)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name or name.startswith(_WHOLE))
+        parameter.requires_grad_("lora_" in name or name.startswith((*_WHOLE, *untaught)))
     return model
 
 

@@ -1,5 +1,6 @@
 """Puts a training run together from options: dataset, processing, model, trainer, and the checkpoint at the end."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -18,7 +19,7 @@ from vla.models.trunk import TrunkConfig
 from vla.processing import Processing
 from vla.tokenizer import prompt_ids
 from vla.training.batches import Batches, Prompts
-from vla.training.beginning import continuing, origin, starting
+from vla.training.beginning import continuing, origin, starting, untaught
 from vla.training.behaviour_cloning import Trainer
 from vla.training.blocks import Blocks
 from vla.training.checks import require_kind, require_number, require_texts, require_whole
@@ -94,6 +95,7 @@ def prepare(options: dict[str, Any]) -> Run:
     horizon = given.model.config.horizon if given and speaks else tokens.horizon if tokens else sizes["horizon"]
     data = Mixture.open(_several(options["dataset"]), options["cameras"], horizon)
     wordings = _wordings(data, options["wordings"])
+    new = untaught(given, options["objective"]) if given else ()
     if given:
         model, processing, tokenizer = continuing(given, data, tokens)
     else:
@@ -101,7 +103,7 @@ def prepare(options: dict[str, Any]) -> Run:
             options["model"], data, [text for each in wordings.values() for text in each], tokens
         )
     if lora:
-        model = adapted(model, lora)
+        model = adapted(model, lora, new)
     prompts = _prompts(wordings, processing, tokenizer, model.config)
     train_frames, held_out = data.split(options["validation_fraction"], options["seed"])
     held_out = _spread(held_out, options["validation_frames"])
@@ -114,7 +116,7 @@ def prepare(options: dict[str, Any]) -> Run:
     batches = [Batches(data, frames, processing, prompts, options["seed"]) for frames in (train_frames, held_out)]
     identity = _identity(data, options["validation_fraction"], model.config, processing)
     identity["from"] = None if start is None else native.weights_hash(start)
-    identity |= _taught(options)
+    identity |= {"wordings": _digest(wordings), "tokenizer": _digest(tokenizer.to_str())} | _taught(options)
     objective = _objective(options, tokens, horizon)
     validation = (batches[1], held_out)
     computing = (options["compile"], objective, options["device"])
@@ -134,6 +136,11 @@ def _identity(
         for robot, each in processing.items()
         for key, value in each.to_dict().items()
     }
+
+
+def _digest(value: Any) -> str:
+    """Sixteen hexadecimal digits that change with a plain value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _taught(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 
 from vla.api import InputError
 
+_LATER = ("wordings", "tokenizer")  # of an identity: states that were written before have none
 _KINDS = {"step": int, "cloning": dict, "learner": dict, "average": dict, "optimizer": list}
 
 
@@ -42,6 +43,11 @@ def read_state(path: Path) -> dict[str, Any]:
 def damaged(path: Path, reason: str) -> InputError:
     """The error that says so and what to do."""
     return InputError(f"{path} is damaged ({reason}); delete it to train again, or choose another out=")
+
+
+def known(saved: Mapping[str, Any] | None, mine: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The identity in a state; what states did not hold when it was written is taken to be as mine."""
+    return mine if saved is None else {key: mine[key] for key in _LATER if key in mine} | dict(saved)
 
 
 def differing(mine: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:

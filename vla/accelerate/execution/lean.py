@@ -3,6 +3,9 @@
 One pass over the prompt instead of `generate`; no vocabulary head for a model whose head reads a hidden state; in the
 last layer only the positions whose output is used; time embeddings, masks and positions made once; query, key and
 value as one product, gate and up as one. See `vla.accelerate.lean` for each.
+
+The published code lets a model that says actions in words say any word, and reads those that mean no action as the
+nearest one; here action words alone are compared. Both give the same actions as long as the model says action words.
 """
 
 import os
@@ -25,6 +28,7 @@ from vla.accelerate.reduction.layout import layout_of
 from vla.accelerate.stages import Blocks, Denoising, Execution, Memory, Stages, TokenReduction
 from vla.accelerate.techniques import Technique
 from vla.api import InputError
+from vla.decoding.decoder import Decoder
 from vla.models.family import ActionModel
 
 AUTO = "auto"
@@ -37,6 +41,20 @@ class Functions(NamedTuple):
 
     encode: Encode
     decoder_layer: Layer
+
+
+class Shared(NamedTuple):
+    """What the compiled stages of a policy share with its plain ones.
+
+    Attributes:
+        memory: of sessions; None: nothing is remembered.
+        reductions: the token techniques, with what watches for the memory.
+        decoder: of words; None: the model says none.
+    """
+
+    memory: Memory | None
+    reductions: list[TokenReduction]
+    decoder: Decoder | None
 
 
 @dataclass(frozen=True)
@@ -77,15 +95,15 @@ class Lean(Execution):
         return None
 
     def stages(self, model: ActionModel, recipe: Any) -> Stages:
-        plain = Functions(encoder_blocks, decoder_layer)
+        plain, shared = Functions(encoder_blocks, decoder_layer), _shared(model, recipe)
         compiles = self.compiles(model)
-        stages = _STAGES[model.HEAD](model, recipe, _compiled() if compiles else plain)
+        stages = _STAGES[model.HEAD](model, recipe, _compiled() if compiles else plain, shared)
         place = next(model.parameters()).device
         if self.graphs and place.type == "cuda":
             stages = captured(stages, left_out=_dynamic(recipe, stages))
         if not compiles:
             return stages
-        return replace(stages, plain=_STAGES[model.HEAD](model, recipe, plain))
+        return replace(stages, plain=_STAGES[model.HEAD](model, recipe, plain, shared))
 
 
 def _compiled() -> Functions:
@@ -100,36 +118,41 @@ def _has_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
 
 
-def _diffusion(model: Any, recipe: Any, functions: Functions) -> Stages:
-    memory, reductions = _remembering(model, recipe)
-    trunk = LeanTrunk(model, *functions, reductions)
+def _diffusion(model: Any, recipe: Any, functions: Functions, shared: Shared) -> Stages:
+    memory = shared.memory
+    trunk = LeanTrunk(model, *functions, shared.reductions)
     trunk.tower = memory.around(trunk.tower) if memory else trunk.tower
     steps, scale = recipe.denoising_steps, recipe.guidance_scale
     head = LeanDiffusion(model.head, steps, scale, functions.encode, _wrap(recipe, 1 if scale == 1 else 2))
     return Stages(trunk.encode, trunk.last_hidden, head.sample, head.inpaint, memory=memory)
 
 
-def _tokens(model: Any, recipe: Any, functions: Functions) -> Stages:
-    memory, reductions = _remembering(model, recipe)
-    trunk = LeanTrunk(model, *functions, reductions)
+def _tokens(model: Any, recipe: Any, functions: Functions, shared: Shared) -> Stages:
+    memory, decoder = shared.memory, shared.decoder
+    assert decoder is not None
+    trunk = LeanTrunk(model, *functions, shared.reductions)
     trunk.tower = memory.around(trunk.tower) if memory else trunk.tower
     writer = LeanWriter(model, trunk.decoder)
-    decoder = recipe.plugs["decoding"][0].decoder()
     return Stages(trunk.encode, trunk.prefill, decoder.acting(model, writer), memory=memory, decoder=decoder)
 
 
-def _flow(model: Any, recipe: Any, functions: Functions) -> Stages:
-    memory, reductions = _remembering(model, recipe)
-    lean = LeanPi0(model, recipe.denoising_steps, *functions, reductions, _wrap(recipe, 1))
+def _flow(model: Any, recipe: Any, functions: Functions, shared: Shared) -> Stages:
+    memory = shared.memory
+    lean = LeanPi0(model, recipe.denoising_steps, *functions, shared.reductions, _wrap(recipe, 1))
     lean.tower = memory.around(lean.tower) if memory else lean.tower
     return Stages(lean.encode, lean.prefill, lean.sample, memory=memory)
 
 
-_STAGES: dict[str, Callable[[Any, Any, Functions], Stages]] = {
+_STAGES: dict[str, Callable[[Any, Any, Functions, Shared], Stages]] = {
     "diffusion": _diffusion,
     "tokens": _tokens,
     "flow": _flow,
 }
+
+
+def _shared(model: ActionModel, recipe: Any) -> Shared:
+    decoder = recipe.plugs["decoding"][0].decoder() if model.HEAD == "tokens" else None
+    return Shared(*_remembering(model, recipe), decoder)
 
 
 def _remembering(model: ActionModel, recipe: Any) -> tuple[Memory | None, list[TokenReduction]]:

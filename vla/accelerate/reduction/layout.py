@@ -17,7 +17,6 @@ class Layout:
         counts: tokens that each camera has at this point.
         depth: language layers.
         blocks: blocks of the vision tower that run; of two towers side by side, of the shorter one.
-        class_token: whether the vision tower has one, whose attention says what matters.
         read_on: whether keys and values of this sequence are read again after it, so that no row may have gaps.
     """
 
@@ -25,7 +24,6 @@ class Layout:
     counts: tuple[int, ...]
     depth: int
     blocks: int
-    class_token: bool = False
     read_on: bool = False
 
     @property
@@ -86,7 +84,7 @@ def layout_of(model: Any) -> Layout:
     else:
         raise InputError(f"{type(model).__name__} has no visual tokens that could be taken out")
     counts = (side * side,) * config.cameras
-    return Layout((side, side), counts, depth, blocks, model.HEAD != "flow", model.HEAD != "diffusion")
+    return Layout((side, side), counts, depth, blocks, model.HEAD != "diffusion")
 
 
 def _blocks(vision: Any) -> int:

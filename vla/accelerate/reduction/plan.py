@@ -20,6 +20,10 @@ _ALONE = {
     Point.FEATURES: "between vision tower and projector",
     Point.POSITIONS: "on positions",
 }
+_EXCLUDE = (
+    "tokens: {} and {} exclude each other: after a budget by mass every session has another number of tokens, of which "
+    "no method can take out a known number; give a number or a share, or put the budget by mass last"
+)
 
 
 class Plan:
@@ -47,8 +51,13 @@ class Plan:
         self._resample: Callable[[Features], Features] | None = None
         self._place: Place | None = None
         self.before: dict[int, list[Reduce]] = {}
+        uneven: TokenReduction | None = None
         for call, technique in sorted(calls, key=lambda pair: (pair[0].point, pair[0].layer)):
             bound = call.bind(layout)
+            takes = call.point == Point.SEQUENCE and (technique.dynamic or bound.layout != layout)
+            if takes and uneven is not None:
+                raise InputError(_EXCLUDE.format(uneven.method, technique.method))
+            uneven = technique if takes and technique.dynamic else uneven
             self._add(call, bound)
             layout = bound.layout
             if call.point <= Point.FEATURES:

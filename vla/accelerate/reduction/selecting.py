@@ -147,4 +147,5 @@ def _hiding(sequence: Tokens, valid: Tensor) -> Tokens:
     assert sight is not None
     attended = sequence.attended.clone()
     attended[:, sight.start : sight.end] &= valid
-    return replace(sequence, attended=attended, padded=sequence.padded or len(valid) > 1)
+    uneven = len(valid) > 1 or len(sight.layout.counts) > 1  # rows or cameras may need different numbers
+    return replace(sequence, attended=attended, padded=sequence.padded or uneven)

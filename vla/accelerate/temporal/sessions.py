@@ -3,11 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from vla.accelerate.stages import Frame
@@ -61,8 +61,7 @@ class Sessions:
 
     def around(self, tower: Any) -> Callable[[Tensor], Tensor]:
         """See `Memory.around`."""
-        self._tower = tower
-        return self._features
+        return partial(self._features, tower)
 
     def begin(self, frames: Sequence[Frame], pixels: Tensor) -> None:
         """See `Memory.begin`."""
@@ -80,19 +79,19 @@ class Sessions:
         """
         for frame, row in zip(self._frames, relevance, strict=True):
             if (known := self._known.get(frame.session)) is not None:
-                known.relevance = row.view(known.pixels.shape[:2])
+                known.relevance = row.view(known.pixels.shape[:2]).clone()  # not a view, as in `_read`
 
-    def _features(self, images: Tensor) -> Tensor:
+    def _features(self, tower: Any, images: Tensor) -> Tensor:
         """(batch * cameras, channels, height, width) -> (batch * cameras, patches, width)."""
         if self._pixels is None:
-            return self._tower(images)
+            return tower(images)
         shown, self._pixels = _patches(self._pixels, self._side), None  # (batch, cameras, patches, numbers)
         views = images.unflatten(0, shown.shape[:2])  # (batch, cameras, channels, height, width)
         chosen = [self._chosen(frame, now) for frame, now in zip(self._frames, shown, strict=True)]
         again = [row for row, patches in enumerate(chosen) if patches is not None]
         whole = [row for row, patches in enumerate(chosen) if patches is None]
         for rows in filter(None, (again, whole)):
-            self._read(rows, views, shown, [chosen[row] for row in rows])
+            self._read(tower, rows, views, shown, [chosen[row] for row in rows])
         known = [self._known[frame.session].kept.features for frame in self._frames]
         return torch.cat([torch.cat(features, dim=-1) for features in known])
 
@@ -101,7 +100,7 @@ class Sessions:
         known, rules = self._known.get(frame.session), self._rules
         if known is None or frame.step < known.step or known.age + 1 >= rules.every or _moved(frame, known, rules):
             return None
-        alike = functional.cosine_similarity(now, known.pixels, dim=-1)  # (cameras, patches)
+        alike = _alike(now, known.pixels)  # (cameras, patches)
         urgent = 1 - alike
         needed = alike < rules.threshold
         patches = alike.shape[1]
@@ -114,22 +113,25 @@ class Sessions:
             return None
         return urgent.topk(budget, dim=1).indices.sort(dim=1).values
 
-    def _read(self, rows: list[int], views: Tensor, shown: Tensor, chosen: list[Tensor | None]) -> None:
-        """Read images of several sessions, all of them whole or all in part, and remember."""
+    def _read(self, tower: Any, rows: list[int], views: Tensor, shown: Tensor, chosen: list[Tensor | None]) -> None:
+        """Read images of several sessions, all of them whole or all in part, and remember.
+
+        Each session keeps tensors of its own: a view would keep the whole batch's in memory.
+        """
         frames = [self._frames[row] for row in rows]
         known = [self._known.get(frame.session) for frame in frames]
         kept = patches = None
         if chosen[0] is not None:
             patches = torch.cat([some for some in chosen if some is not None])  # (rows * cameras, some)
             kept = _joined([each.kept for each in known if each is not None])
-        made = self._tower.again(views[rows].flatten(0, 1), patches, kept)
+        made = tower.again(views[rows].flatten(0, 1), patches, kept)
         cameras = views.shape[1]
         for place, (row, frame, before) in enumerate(zip(rows, frames, known, strict=True)):
             mine = slice(place * cameras, (place + 1) * cameras)
-            part = pytree.tree_map(lambda tensor, mine=mine: tensor[mine], made)
+            part = made if len(rows) == 1 else pytree.tree_map(lambda tensor, mine=mine: tensor[mine].clone(), made)
             some = chosen[place]
             if some is None or before is None:
-                self._known[frame.session] = Remembered(part, shown[row], frame.step, frame.gripper, 0)
+                self._known[frame.session] = Remembered(part, shown[row].clone(), frame.step, frame.gripper, 0)
             else:
                 at = some[..., None].expand(-1, -1, shown.shape[-1])
                 before.pixels = before.pixels.scatter(1, at, shown[row].gather(1, at))
@@ -137,6 +139,15 @@ class Sessions:
             self._known.move_to_end(frame.session)
             if len(self._known) > max(MOST_SESSIONS, len(self._frames)):
                 self._known.popitem(last=False)
+
+
+def _alike(now: Tensor, then: Tensor) -> Tensor:
+    """(cameras, patches) cosine of (cameras, patches, numbers), each with a 1 more.
+
+    The 1 makes black patches comparable: equal ones are alike, and so are those that differ by a camera's noise.
+    """
+    together, lengths = (now * then).sum(dim=-1) + 1, (now.square().sum(dim=-1) + 1) * (then.square().sum(dim=-1) + 1)
+    return together / lengths.sqrt()
 
 
 def _moved(frame: Frame, known: Remembered, rules: Rules) -> bool:

@@ -31,7 +31,8 @@ class StaticPatches(Temporal):
 
     Args:
         budget: share of each camera's patches that are read again; 1.0 reads all in every step.
-        threshold: cosine of a patch's pixels with those it was last read from, below which it has changed.
+        threshold: cosine of a patch's pixels and a 1, so that black ones have one too, with those it was last read
+            from, below which it has changed.
         relevant: share of the patches that are read again whether or not they changed: those that the instruction
             attended to most in the step before.
         layer: where in the language model that attention is taken, as a share of its depth.

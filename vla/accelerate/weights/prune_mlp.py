@@ -21,12 +21,14 @@ from torch import Tensor
 
 from vla.accelerate import decoders
 from vla.accelerate.stages import Weights
+from vla.accelerate.weights.quantised import MULTIPLE
 from vla.api import InputError
 from vla.calibration.stored import ACTIVATION, COMMAND, OF_CHANNELS, OUTPUT
 from vla.models.family import ActionModel
 
 MAGNITUDE = "magnitude"
 CRITERIA = (*OF_CHANNELS, MAGNITUDE)
+_WIDE = 256  # channels; narrower MLPs are of small models, which nobody quantises
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class PruneMlp(Weights):
     """Leaves out the same share of channels in every language layer.
 
     Args:
-        share: of the channels that go, from 0 to below 1.
+        share: of the channels that go, from 0 to below 1; of wide MLPs a multiple of 16 stays.
         criterion: "output" or "activation", from the checkpoint's calibration; or "magnitude", which needs none.
         measured: for each layer of the checkpoint, of each channel, what the criterion needs; None: of the calibration.
 
@@ -53,6 +55,11 @@ class PruneMlp(Weights):
             raise InputError(f"weights=prune_mlp: share must be a number from 0 to below 1, got {self.share!r}")
         if self.criterion not in CRITERIA:
             raise InputError(f"weights=prune_mlp: criterion must be one of {CRITERIA}, got {self.criterion!r}")
+        if self.measured is not None and not _is_table(self.measured):
+            raise InputError(
+                f"weights=prune_mlp: measured must list, for each layer, a number for each channel, "
+                f"got {self.measured!r:.80}"
+            )
 
     @property
     def learns(self) -> bool:
@@ -69,18 +76,22 @@ class PruneMlp(Weights):
 
     def unfit(self, model: ActionModel) -> str | None:
         width = decoders.mlp_width(model)
-        if round(width * (1 - self.share)) < 1:
+        if self._kept(width) < 1:
             return f"its MLPs are {width} wide, share = {self.share} leaves nothing"
         if not all(decoders.is_plain(layer.mlp.down_proj) for layer in model.decoders[0].layers):
             return "its weights are quantised; put prune_mlp before what quantises"
-        if self.measured is not None and {len(row) for row in self.measured} != {width}:
+        if self.measured is None:
+            return None
+        if {len(row) for row in self.measured} != {width}:
             return f"its MLPs are {width} wide, what was measured is of another width"
+        if len(self.measured) <= max(decoders.numbers(model)):
+            return f"its checkpoint has {max(decoders.numbers(model)) + 1} layers, {len(self.measured)} were measured"
         return None
 
     def apply(self, model: ActionModel) -> ActionModel:
         if self.share == 0:
             return model
-        keep = round(decoders.mlp_width(model) * (1 - self.share))
+        keep = self._kept(decoders.mlp_width(model))
         decoder = model.decoders[0]
         for layer, number in zip(decoder.layers, decoders.numbers(model), strict=True):
             row = None if self.measured is None else self.measured[number]
@@ -92,6 +103,17 @@ class PruneMlp(Weights):
         decoder.config.intermediate_size = keep
         model.config = replace(model.config, language_mlp_width=keep)
         return model
+
+    def _kept(self, width: int) -> int:
+        """Channels that stay; of many a multiple of what quantised products ask for, so that both can be had."""
+        keep = width * (1 - self.share)
+        return round(keep) if width < _WIDE else min(width, MULTIPLE * round(keep / MULTIPLE))
+
+
+def _is_table(measured: Any) -> bool:
+    kind = list | tuple
+    rows = isinstance(measured, kind) and all(isinstance(row, kind) for row in measured)
+    return rows and all(isinstance(x, int | float) and not isinstance(x, bool) for row in measured for x in row)
 
 
 def importance(mlp: Any, criterion: str, measured: Sequence[float] | None) -> Tensor:

@@ -10,7 +10,7 @@ from vla.accelerate import decoders
 from vla.api import InputError
 from vla.models.family import ActionModel
 
-_MULTIPLE = 16  # of inputs and outputs, which the kernels ask for
+MULTIPLE = 16  # of inputs and outputs, which the kernels ask for
 _EXACT = ("head", "lm_head", "state_projector")
 
 
@@ -44,7 +44,7 @@ def quantise(model: ActionModel, library: Any, config: Any) -> ActionModel:
 
     def pays(module: nn.Module, name: str) -> bool:
         inside = not any(part in _EXACT for part in name.split("."))
-        shaped = isinstance(module, nn.Linear) and not (module.in_features | module.out_features) % _MULTIPLE
+        shaped = isinstance(module, nn.Linear) and not (module.in_features | module.out_features) % MULTIPLE
         return inside and shaped
 
     library.quantize_(model, config, filter_fn=pays)
