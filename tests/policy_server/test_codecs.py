@@ -156,7 +156,7 @@ def test_a_damaged_image_fails_alone_in_a_batch(connect: Connect) -> None:
             robots[number].send(infer(1, session=str(number)))
         kinds = [robot.receive().kind for robot in robots]
     assert kinds == ["error", "infer", "infer"]
-    assert policy.batches == [["1", "2"]]
+    assert [sorted(batch) for batch in policy.batches] == [["1", "2"]]  # whoever came first
 
 
 def test_the_reply_says_which_codec_the_policy_saw(plain: Raw) -> None:
