@@ -1,6 +1,5 @@
 """Laws of the lean runner's seams and of recordings, on a CPU."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,14 +12,11 @@ from torch.utils import _pytree as pytree
 from tests.vla.family_members import GUIDED, answered, member, relative, robots
 from vla import recipe as recipes
 from vla.accelerate.execution import lean
-from vla.accelerate.execution.lean import Lean
 from vla.accelerate.lean.decoder import Decoder, Tokens, sequence
 from vla.accelerate.lean.encoder import encoder_blocks
 from vla.accelerate.lean.graphs import Captured, captured
 from vla.accelerate.lean.layer import decoder_layer
 from vla.accelerate.lean.linear import fused
-from vla.checkpoints.weights import empty
-from vla.models import cogact
 from vla.models.cogact import CogAct
 from vla.policy import VlaPolicy, load_policy
 
@@ -141,18 +137,6 @@ def test_what_a_recording_wrote_is_read_where_it_stands() -> None:
     ((inputs, _, _),) = second._recordings.values()
     assert inputs[0].data_ptr() == between.data_ptr()
     assert second(first(torch.ones(2))).tolist() == [4, 4]
-
-
-def test_only_large_models_are_compiled_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = member("cogact_vit", {**GUIDED, "execution": "lean"}).model
-    large = empty(cogact.FAMILY, cogact.FAMILY.presets["cogact_base"])
-    assert not Lean().compiles(small)
-    assert Lean(compile=True).compiles(small)
-    assert not Lean(compile=False).compiles(large)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert Lean().compiles(large)
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert not Lean().compiles(large)
 
 
 @pytest.mark.parametrize(("name", "more"), [("cogact_vit", "temporal"), ("openvla", "decoding")])
