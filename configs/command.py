@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -63,9 +64,11 @@ def command(config_name: str, usage_errors: tuple[type[Exception], ...]) -> Call
 
 
 def keys(config_name: str) -> list[str]:
-    """The keys a user may set on the command line, in the order of the file."""
-    known = OmegaConf.load(CONFIGS / f"{config_name}.yaml")
-    return [str(key) for key in known if key not in ("defaults", "hydra")]
+    """The keys a user may set on the command line, in the order of the file, then those of files it builds on."""
+    known: Any = OmegaConf.load(CONFIGS / f"{config_name}.yaml")
+    own = [str(key) for key in known if key not in ("defaults", "hydra")]
+    below = [name for name in known.get("defaults", []) if isinstance(name, str) and name != "_self_"]
+    return list(dict.fromkeys([*own, *(key for name in below for key in keys(name))]))
 
 
 def _check_keys(config: DictConfig, config_name: str) -> None:

@@ -43,7 +43,7 @@ def prefilled(model: OpenVla, batch: int = 1, seed: int = 0) -> Any:
 
 
 def greedy(model: OpenVla, batch: int = 1, seed: int = 0) -> Tensor:
-    return Autoregressive().decode(model, prefilled(model, batch, seed))
+    return Autoregressive().decoder().decode(model, prefilled(model, batch, seed))
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ def greedy(model: OpenVla, batch: int = 1, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_exact_decoders_say_what_greedy_decoding_says(model: OpenVla, how: Any, batch: int) -> None:
     for seed in range(3):
-        assert torch.equal(how.decode(model, prefilled(model, batch, seed)), greedy(model, batch, seed))
+        assert torch.equal(how.decoder().decode(model, prefilled(model, batch, seed)), greedy(model, batch, seed))
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def test_they_are_exact_for_every_length_of_chunk(horizon: int, block: int | Non
     expected = greedy(model)
     assert expected.shape == (1, 3 * horizon)
     for how in (Jacobi(block=block), SelfSpeculative(block=block)):
-        assert torch.equal(how.decode(model, prefilled(model)), expected)
+        assert torch.equal(how.decoder().decode(model, prefilled(model)), expected)
 
 
 @torch.no_grad()
@@ -197,7 +197,7 @@ def test_sub_blocks_are_finished_in_order() -> None:
 @torch.no_grad()
 def test_a_block_s_first_word_is_the_greedy_one() -> None:
     model = loud_speaker()
-    words = BlockDiffusion(block=3).decode(model, prefilled(model))
+    words = BlockDiffusion(block=3).decoder().decode(model, prefilled(model))
     given = model.extend(prefilled(model), words[:, :3])
     following = model.action_logits(given.hidden[:, -1]).argmax(dim=-1) + model.config.first_action_word
     assert torch.equal(words[:, 3], following)
@@ -268,6 +268,6 @@ def test_a_model_that_denoises_says_no_words() -> None:
 def test_a_cache_that_the_prompt_does_not_fit_in_is_refused_with_the_size_it_needs() -> None:
     model = loud_speaker()
     needed = prefilled(model).attended.shape[1] + WORDS
-    assert Autoregressive(cache=needed).decode(model, prefilled(model)).shape == (1, WORDS)
+    assert Autoregressive(cache=needed).decoder().decode(model, prefilled(model)).shape == (1, WORDS)
     with pytest.raises(InputError, match=f"cache must be at least {needed}"):
-        Autoregressive(cache=needed - 1).decode(model, prefilled(model))
+        Autoregressive(cache=needed - 1).decoder().decode(model, prefilled(model))

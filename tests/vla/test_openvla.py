@@ -1,5 +1,7 @@
 """OpenVLA's words: their ids, the centres of their bins, and greedy decoding with a cache."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,16 @@ from torch import Tensor
 
 from tests.vla.test_families import CPU, OPENVLA
 from vla.checkpoints.weights import empty, randomise
-from vla.decoding.autoregressive import decode
+from vla.decoding.autoregressive import Autoregressive
 from vla.models import openvla
 from vla.models.openvla import OpenVla, OpenVlaConfig
 
 LLAMA = OpenVlaConfig(**{**OPENVLA.to_dict(), "vocabulary": 32064, "action_words": 32000})
+
+
+def greedy(model: Any, prefilled: Any) -> Tensor:
+    """The words of one chunk, one after the other."""
+    return Autoregressive().decoder().decode(model, prefilled)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +75,7 @@ def test_the_cache_changes_no_word(model: OpenVla) -> None:
     visual = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(0))
     pad = model.config.pad_id
     prompt = torch.tensor([[7, 8, 9, 10], [pad, 11, 12, pad]])
-    words = decode(model, model.prefill(visual, prompt, None))
+    words = greedy(model, model.prefill(visual, prompt, None))
     assert words.shape == (2, 7)
     assert torch.equal(words, without_cache(model, visual, prompt))
 
@@ -76,8 +83,11 @@ def test_the_cache_changes_no_word(model: OpenVla) -> None:
 @torch.no_grad()
 def test_padding_changes_no_word(model: OpenVla) -> None:
     visual, pad = torch.randn(1, 4, 32, generator=torch.Generator().manual_seed(1)), model.config.pad_id
-    alone = decode(model, model.prefill(visual, torch.tensor([[7, 8, 9]]), None))
-    assert torch.equal(decode(model, model.prefill(visual, torch.tensor([[pad, 7, 8, pad, 9]]), None)), alone)
+    alone = greedy(model, model.prefill(visual, torch.tensor([[7, 8, 9]]), None))
+    assert torch.equal(
+        greedy(model, model.prefill(visual, torch.tensor([[pad, 7, 8, pad, 9]]), None)),
+        alone,
+    )
 
 
 @torch.no_grad()

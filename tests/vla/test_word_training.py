@@ -14,7 +14,7 @@ from tests.vla.small import small_model
 from tests.vla.test_training import Killed, finish, kill_after, logged
 from tests.vla.word_clones import BLOCKS, TOKENS, loud_speaker, speaker, word_trainer
 from vla.api import InputError
-from vla.decoding.autoregressive import decode
+from vla.decoding.autoregressive import Autoregressive
 from vla.decoding.decoder import PASSES
 from vla.decoding.jacobi import Jacobi
 from vla.decoding.self_speculative import SelfSpeculative
@@ -26,6 +26,11 @@ from vla.training.objectives import Words, _positions
 from vla.training.schedule import Phase
 
 WORDS = 12
+
+
+def greedy(model: Any, prefilled: Any) -> Tensor:
+    """The words of one chunk, one after the other."""
+    return Autoregressive().decoder().decode(model, prefilled)
 
 
 def batch(count: int = 3) -> Batch:
@@ -197,7 +202,7 @@ def test_a_taught_speaker_is_decoded_exactly_in_fewer_passes(
         shown = batches(demonstrations(), np.arange(30)).of(np.array([number * 5]), 32)
         visual = model.encode(shown.images)
         words = decoder.decode(model, model.prefill(visual, shown.prompts, shown.states))
-        assert torch.equal(words, decode(model, model.prefill(visual, shown.prompts, shown.states)))
+        assert torch.equal(words, greedy(model, model.prefill(visual, shown.prompts, shown.states)))
         passes.append(decoder.statistics[PASSES])
     assert np.mean(passes) < WORDS
 
@@ -254,7 +259,9 @@ def test_actions_survive_their_words() -> None:
     assert said.shape == (5, WORDS)
     assert (model.actions(said) - actions).abs().max() <= 1 / (TOKENS.bins - 1) + 1e-6
     assert torch.equal(model.words(model.actions(said)), said.clamp(min=model.config.first_action_word + 1))
-    assert decode(model, model.prefill(torch.zeros(1, 4, 32), torch.tensor([[5]]), torch.zeros(1, 2))).shape == (1, 12)
+    assert Autoregressive().decoder().decode(
+        model, model.prefill(torch.zeros(1, 4, 32), torch.tensor([[5]]), torch.zeros(1, 2))
+    ).shape == (1, 12)
 
 
 @pytest.mark.parametrize(

@@ -158,15 +158,6 @@ class Decoding(Technique):
         """What decodes for one policy; it may remember sessions."""
         raise NotImplementedError
 
-    def decode(self, model: Any, prefilled: Any) -> Tensor:
-        """The words of one chunk by a decoder that knows no session, (batch, words) int64.
-
-        Args:
-            model: reads words, see `vla.decoding.decoder.Pen`.
-            prefilled: of its `prefill`; used up.
-        """
-        return self.decoder().decode(model, prefilled)
-
 
 @dataclass(frozen=True)
 class Weights(Technique):

@@ -1,7 +1,6 @@
 """Greedy autoregressive decoding: one word after the other, each the likeliest (OpenVLA's `predict_action`)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,16 +28,6 @@ def write(pen: Pen, count: int) -> Tensor:
         words.append(pen.likeliest(pen.read(words[-1])))
         pen.accepted.append(1)
     return torch.cat(words, dim=1)
-
-
-def decode(model: Any, prefilled: Any) -> Tensor:
-    """The words of one chunk, (batch, words of a chunk) int64.
-
-    Args:
-        model: reads words, see `vla.decoding.decoder.Pen`.
-        prefilled: of `model.prefill`; used up.
-    """
-    return Autoregressive().decode(model, prefilled)
 
 
 TECHNIQUE = Autoregressive
