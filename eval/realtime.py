@@ -12,7 +12,8 @@ With `wait` and no latency an episode is that of `eval.rollout.rollout`, bit for
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,11 +86,14 @@ class Realtime:
             clock=robot,
             asker=asker,
         )
-        loop.begin(seen.instruction, episode.session)
-        while not robot.truncated:
-            loop.tick()
-            if loop.report.interventions["unusable_answer"]:
-                raise InputError("the control loop refused an answer: its shape, its rows, or a value is not finite")
+        with _quiet_control_loop():
+            loop.begin(seen.instruction, episode.session)
+            while not robot.truncated:
+                loop.tick()
+                if loop.report.interventions["unusable_answer"]:
+                    raise InputError(
+                        "the control loop refused an answer: its shape, its rows, or a value is not finite"
+                    )
         return seen
 
 
@@ -101,7 +105,6 @@ def realtime_of(settings: Settings) -> Realtime | None:
     """
     if not settings.realtime:
         return None
-    logging.getLogger("policy_server").setLevel(logging.ERROR)  # that the robot has to hold is what is measured here
     return Realtime(settings.loop, read_latency(settings.latency_ms))
 
 
@@ -110,6 +113,18 @@ def chunking_of(loop: str, execute: int) -> Chunking:
     if loop == WAIT:
         return OpenLoop(execute)
     return AdaptiveEnsemble(1) if loop == ASYNCHRONOUS else RealTimeChunking(execute)
+
+
+@contextmanager
+def _quiet_control_loop() -> Iterator[None]:
+    """That the robot has to hold is what is measured here, no news: only errors are logged meanwhile."""
+    log = logging.getLogger("policy_server.control_loop")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 class _Robot:

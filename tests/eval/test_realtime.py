@@ -1,6 +1,7 @@
 """Simulated time goes on while the policy thinks; no latency changes nothing, an injected one gives the same again."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ TASK = "conveyor_widowx"
 
 def realtime(loop: str, milliseconds: float) -> Realtime:
     return Realtime(loop, Injected.constant(milliseconds))
+
+
+def test_what_others_log_stays_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("policy_server.control_loop")
+    realtime("wait", 300).rollout(ToyWorld(), Counting(0, 0), EPISODE, 1)
+    assert not caplog.records, "that the robot holds is what is measured"
+    assert log.isEnabledFor(logging.WARNING)
 
 
 class Watched(ToyWorld):
