@@ -60,6 +60,21 @@ def test_a_checkpoint_goes_on_learning(options: dict[str, Any], tmp_path: Path) 
     assert any(not torch.equal(begun[name], tensor) for name, tensor in trained.items())
 
 
+def test_a_run_that_goes_on_from_a_run_keeps_its_auxiliary_head(options: dict[str, Any], tmp_path: Path) -> None:
+    first = run.prepare(options)
+    first.trainer.run(lambda _: None, lambda _: first.export())
+    further = {"from": options["out"], "out": str(tmp_path / "again"), "seed": 1}
+    again = run.prepare(options | further)
+    learned, begun = (ready.trainer.learner["keypoints"].state_dict() for ready in (first, again))
+    assert all(torch.equal(begun[name], tensor) for name, tensor in learned.items())
+    anew = run.prepare(options | further | {"from": str(first.checkpoint), "out": str(tmp_path / "anew")})
+    assert not torch.equal(anew.trainer.learner["keypoints"].state_dict()["keys.weight"], learned["keys.weight"])
+    without = run.prepare(options | {"out": str(tmp_path / "without"), "keypoint_weight": 0})
+    without.trainer.run(lambda _: None, lambda _: without.export())
+    with pytest.raises(InputError, match=r"did not learn the key points .* from=\S+without/checkpoint begins"):
+        run.prepare(options | further | {"from": str(tmp_path / "without")})
+
+
 def test_a_checkpoint_of_another_robot_is_refused(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     first = run.prepare(options)
     first.export()
@@ -194,7 +209,7 @@ def test_a_run_that_diverges_says_so_and_fails(
 ) -> None:
     ready = run.prepare(options)
     with torch.no_grad():
-        next(ready.trainer._learner.parameters()).fill_(float("nan"))
+        next(ready.trainer.learner.parameters()).fill_(float("nan"))
     monkeypatch.setattr(command, "prepare", lambda _: ready)
     monkeypatch.setattr(sys, "argv", ["cadence-train", f"out={options['out']}", "dataset=memory", "tensorboard=false"])
     with pytest.raises(SystemExit) as end:

@@ -17,9 +17,11 @@ from vla.models.trunk import Trunk
 from vla.processing import Processing, Range
 from vla.tokenizer import BOS, COGNITION, PAD, build_tokenizer
 from vla.training.dataset import Demonstrations, Statistics
+from vla.training.keypoints import KeypointHead
 from vla.training.mixture import Mixture, statistics
 from vla.training.objectives import BLOCK_DIFFUSION, DIFFUSION
 from vla.training.speaking import Tokens, check_can_speak, config_for, made, speaking
+from vla.training.state import read_state
 
 _IMAGE_MEAN, _IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _UNSCALED = "gripper"  # a command that is already -1 or 1
@@ -51,6 +53,32 @@ def starting(sizes: dict[str, Any], data: Mixture, sentences: Sequence[str], tok
     trunk = {name: size for name, size in sizes.items() if name not in _OF_DIFFUSION} | decided
     config = config_for(trunk, decided["vocabulary"], (cognition,), tokens)
     return made(config), processing, tokenizer
+
+
+def begins_at(start: str | None) -> tuple[Path | None, Path | None]:
+    """Where the option `from` points: the checkpoint's directory, and the state of the run if it names a run's."""
+    if start is None:
+        return None, None
+    directory = Path(start)
+    state = directory / "state.pt"
+    return (directory / "checkpoint", state) if state.exists() else (directory, None)
+
+
+def go_on(keypoints: KeypointHead, state: Path) -> None:
+    """Give the auxiliary head, which no checkpoint holds, the weights it had at the end of another run.
+
+    Raises:
+        InputError: if that run had another one, or its state is damaged.
+    """
+    learner, prefix = read_state(state)["learner"], "keypoints."
+    had = {name.removeprefix(prefix): tensor for name, tensor in learner.items() if name.startswith(prefix)}
+    try:
+        keypoints.load_state_dict(had)
+    except RuntimeError as error:
+        raise InputError(
+            f"from: the run of {state} did not learn the key points of these datasets; from={state.parent}/checkpoint "
+            "begins with a new auxiliary head"
+        ) from error
 
 
 def origin(directory: Path, speaks: bool) -> Checkpoint:

@@ -49,6 +49,10 @@ class Trainer:
             and at each new image size.
         objective: what is learned; None: to denoise chunks.
         device: where to compute.
+
+    Attributes:
+        learner: "model" and, if there is one, "keypoints", in float32.
+        average: of the model's weights, over the last steps; what is evaluated and shipped.
     """
 
     def __init__(
@@ -69,14 +73,14 @@ class Trainer:
         self._objective = objective or Diffusion(cloning.draws)
         self.step = 0
         learner = nn.ModuleDict({"model": model} | ({"keypoints": keypoints} if keypoints else {}))
-        self._learner = learner.to(self._device)
+        self.learner = learner.to(self._device)
         self.average = _copied(model).requires_grad_(False).eval()
         # The copy that computes gradients, maybe in bfloat16.
-        self._worker = copy.deepcopy(self._learner).bfloat16() if cloning.bf16 else _copied(self._learner)
+        self._worker = copy.deepcopy(self.learner).bfloat16() if cloning.bf16 else _copied(self.learner)
         use_training_operations(self._worker)
         if compiled:
             self._objective.compile(self._worker["model"])
-        self._optimizer = Optimizer([self._learner])
+        self._optimizer = Optimizer([self.learner])
         self._training = training
         self._validation, self._validation_frames = validation
         self._out = out
@@ -131,7 +135,7 @@ class Trainer:
             "step": self.step,
             "cloning": asdict(self.cloning),
             "identity": self._identity,
-            "learner": _trained(self._learner, self._learner),
+            "learner": _trained(self.learner, self.learner),
             "average": _trained(self.average, self._model),
             "optimizer": self._optimizer.state_dict(),
         }
@@ -154,10 +158,10 @@ class Trainer:
             raise InputError(
                 f"{path} was trained with other {', '.join(different)}; use the same options, or another out="
             )
-        if _shapes(state["learner"]) != _shapes(_trained(self._learner, self._learner)):
+        if _shapes(state["learner"]) != _shapes(_trained(self.learner, self.learner)):
             raise InputError(f"{path} holds a model of another shape; use the same options, or another out=")
         try:
-            _load(self._learner, self._learner, state["learner"])
+            _load(self.learner, self.learner, state["learner"])
             _load(self.average, self._model, state["average"])
             self._optimizer.load_state_dict(state["optimizer"])
         except (KeyError, RuntimeError, ValueError) as error:
@@ -173,7 +177,7 @@ class Trainer:
     def _train_step(self, batch: Batch) -> dict[str, float]:
         phase, _, rate = self.cloning.at(self.step)
         batch = batch.to(self._device)
-        _copy_values(self._learner, self._worker)
+        _copy_values(self.learner, self._worker)
         generator = _generator(self.cloning.seed, 2, self.step)
         lesson = self._objective.lesson(self._worker["model"], batch, generator, self.step / self.cloning.steps)
         keypoint_loss = self._keypoint_loss(lesson, batch)
@@ -184,7 +188,7 @@ class Trainer:
                 "train with lower learning rates, in another out="
             )
         loss.backward()
-        _move_gradients(self._worker, self._learner)
+        _move_gradients(self._worker, self.learner)
         self._optimizer.step(rate)
         update_average(self.average, self._model, self.step, self.cloning.average_decay)
         return {
@@ -198,7 +202,7 @@ class Trainer:
 
     @property
     def _model(self) -> nn.Module:
-        return self._learner["model"]
+        return self.learner["model"]
 
     def _keypoint_loss(self, lesson: Lesson, batch: Batch) -> Tensor:
         if "keypoints" not in self._worker:

@@ -19,7 +19,7 @@ from vla.models.trunk import TrunkConfig
 from vla.processing import Processing
 from vla.tokenizer import prompt_ids
 from vla.training.batches import Batches, Prompts
-from vla.training.beginning import continuing, origin, starting, untaught
+from vla.training.beginning import begins_at, continuing, go_on, origin, starting, untaught
 from vla.training.behaviour_cloning import Trainer
 from vla.training.blocks import Blocks
 from vla.training.checks import require_kind, require_number, require_texts, require_whole
@@ -80,7 +80,7 @@ def prepare(options: dict[str, Any]) -> Run:
         InputError: before any training, naming the option, file or field at fault.
     """
     _check_kinds(options)
-    start = None if options["from"] is None else Path(options["from"])
+    start, past = begins_at(options["from"])
     lora = Lora.of(options["lora"])
     if lora and start is None:
         raise InputError("lora changes a checkpoint a little: name it with from=<directory>, or leave lora=null")
@@ -113,9 +113,12 @@ def prepare(options: dict[str, Any]) -> Run:
         if not names:
             raise InputError("the dataset has no key points to learn as well; add keypoint_weight=0")
         keypoints = KeypointHead(names, model.config.language_width)
+        if past:
+            go_on(keypoints, past)
     batches = [Batches(data, frames, processing, prompts, options["seed"]) for frames in (train_frames, held_out)]
     identity = _identity(data, options["validation_fraction"], model.config, processing)
     identity["from"] = None if start is None else native.weights_hash(start)
+    identity |= {"from a run": True} if past else {}
     identity |= {"wordings": _digest(wordings), "tokenizer": _digest(tokenizer.to_str())} | _taught(options)
     objective = _objective(options, tokens, horizon)
     validation = (batches[1], held_out)
@@ -239,7 +242,7 @@ def _check_kinds(options: dict[str, Any]) -> None:
     require_kind("out", options["out"], str, "a directory")
     if not isinstance(options["dataset"], str):
         require_texts("dataset", options["dataset"])
-    for name, what in (("from", "the directory of a checkpoint, or null"), ("wordings", "a file, or null")):
+    for name, what in (("from", "the directory of a checkpoint or of a run, or null"), ("wordings", "a file, or null")):
         if options[name] is not None:
             require_kind(name, options[name], str, what)
     if options["cameras"] is not None:
