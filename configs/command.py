@@ -8,7 +8,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
@@ -50,6 +50,8 @@ def command(config_name: str, usage_errors: tuple[type[Exception], ...]) -> Call
 
             try:
                 hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(job)()
+            except MissingConfigException as error:
+                status = _refuse(f"there is no {error.missing_cfg_file}; there are: {', '.join(error.options or ())}")
             except (HydraException, OmegaConfBaseException) as error:
                 status = _refuse(f"{str(error).splitlines()[0]} Keys: {', '.join(keys(config_name))}")
             except KeyboardInterrupt:
@@ -67,6 +69,8 @@ def keys(config_name: str) -> list[str]:
     """The keys a user may set on the command line, in the order of the file, then those of files it builds on."""
     known: Any = OmegaConf.load(CONFIGS / f"{config_name}.yaml")
     own = [str(key) for key in known if key not in ("defaults", "hydra")]
+    groups = [str(name) for group in known.get("defaults", []) if isinstance(group, DictConfig) for name in group]
+    own += [name for name in groups if not name.startswith("override ")]
     below = [name for name in known.get("defaults", []) if isinstance(name, str) and name != "_self_"]
     return list(dict.fromkeys([*own, *(key for name in below for key in keys(name))]))
 

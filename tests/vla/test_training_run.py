@@ -60,15 +60,17 @@ def test_a_checkpoint_goes_on_learning(options: dict[str, Any], tmp_path: Path) 
     assert any(not torch.equal(begun[name], tensor) for name, tensor in trained.items())
 
 
-def test_a_run_that_goes_on_from_a_run_keeps_its_auxiliary_head(options: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_that_goes_on_from_a_run_begins_where_its_learner_stood(options: dict[str, Any], tmp_path: Path) -> None:
     first = run.prepare(options)
     first.trainer.run(lambda _: None, lambda _: first.export())
     further = {"from": options["out"], "out": str(tmp_path / "again"), "seed": 1}
     again = run.prepare(options | further)
-    learned, begun = (ready.trainer.learner["keypoints"].state_dict() for ready in (first, again))
+    learned, begun = (ready.trainer.learner.state_dict() for ready in (first, again))
     assert all(torch.equal(begun[name], tensor) for name, tensor in learned.items())
+    average = native.load(first.checkpoint).model.state_dict()
+    assert any(not torch.equal(begun[f"model.{name}"], tensor) for name, tensor in average.items())
     anew = run.prepare(options | further | {"from": str(first.checkpoint), "out": str(tmp_path / "anew")})
-    assert not torch.equal(anew.trainer.learner["keypoints"].state_dict()["keys.weight"], learned["keys.weight"])
+    assert not torch.equal(anew.trainer.learner.state_dict()["keypoints.keys.weight"], learned["keypoints.keys.weight"])
     without = run.prepare(options | {"out": str(tmp_path / "without"), "keypoint_weight": 0})
     without.trainer.run(lambda _: None, lambda _: without.export())
     with pytest.raises(InputError, match=r"did not learn the key points .* from=\S+without/checkpoint begins"):

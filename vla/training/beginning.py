@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import tokenizers
+from torch import Tensor
 
 from vla.api import Camera, InputError
 from vla.checkpoints import native
@@ -56,7 +57,11 @@ def starting(sizes: dict[str, Any], data: Mixture, sentences: Sequence[str], tok
 
 
 def begins_at(start: str | None) -> tuple[Path | None, Path | None]:
-    """Where the option `from` points: the checkpoint's directory, and the state of the run if it names a run's."""
+    """Where the option `from` points.
+
+    Returns:
+        the checkpoint's directory; the state of its run, if the option names a run's directory.
+    """
     if start is None:
         return None, None
     directory = Path(start)
@@ -64,21 +69,39 @@ def begins_at(start: str | None) -> tuple[Path | None, Path | None]:
     return (directory / "checkpoint", state) if state.exists() else (directory, None)
 
 
-def go_on(keypoints: KeypointHead, state: Path) -> None:
+def stood(given: Checkpoint, state: Path) -> None:
+    """Give the model of a run's checkpoint, which holds the average, the weights that the run would have changed next.
+
+    Raises:
+        InputError: if the run changed other weights, as one with lora does, or its state is damaged.
+    """
+    had = _learned(state, "model")
+    if had.keys() != given.model.state_dict().keys():
+        raise InputError(
+            f"from: the run of {state} changed other weights; name its checkpoint: {state.parent}/checkpoint"
+        )
+    given.model.load_state_dict(had)
+
+
+def knew(keypoints: KeypointHead, state: Path) -> None:
     """Give the auxiliary head, which no checkpoint holds, the weights it had at the end of another run.
 
     Raises:
         InputError: if that run had another one, or its state is damaged.
     """
-    learner, prefix = read_state(state)["learner"], "keypoints."
-    had = {name.removeprefix(prefix): tensor for name, tensor in learner.items() if name.startswith(prefix)}
     try:
-        keypoints.load_state_dict(had)
+        keypoints.load_state_dict(_learned(state, "keypoints"))
     except RuntimeError as error:
         raise InputError(
             f"from: the run of {state} did not learn the key points of these datasets; from={state.parent}/checkpoint "
             "begins with a new auxiliary head"
         ) from error
+
+
+def _learned(state: Path, module: str) -> dict[str, Tensor]:
+    prefix = f"{module}."
+    learner = read_state(state)["learner"]
+    return {name.removeprefix(prefix): tensor for name, tensor in learner.items() if name.startswith(prefix)}
 
 
 def origin(directory: Path, speaks: bool) -> Checkpoint:
