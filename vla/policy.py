@@ -14,7 +14,7 @@ from vla import presets
 from vla import recipe as recipes
 from vla.accelerate.stages import Frame, Stages
 from vla.api import ActionChunk, InputError, Observation, PolicySpec
-from vla.calibration.stored import RANDOM, Calibration
+from vla.calibration.stored import RANDOM
 from vla.checkpoints import native
 from vla.checkpoints.checkpoint import Checkpoint, Choices, layout_of
 from vla.checkpoints.memory import require_room
@@ -43,11 +43,11 @@ class VlaPolicy:
         weights_hash: of the checkpoint, for the spec.
         device: `cpu` or `cuda`.
         dtype: of everything but the diffusion head, which stays in float32 as in the published code.
-        calibration: of the checkpoint, for techniques that need one; with random weights anything does.
         spans: makes what watches the stages `encode`, `prefill`, `head` and `total` of one answer.
+        directory: of the checkpoint, where its calibration is; None: it has none.
 
     Raises:
-        InputError: if the recipe does not fit the model.
+        InputError: if the recipe does not fit the model, or needs a calibration that is not there or for other weights.
     """
 
     def __init__(
@@ -59,13 +59,14 @@ class VlaPolicy:
         device: torch.device,
         dtype: torch.dtype,
         spans: Callable[[], Spans] | None = None,
-        calibration: Calibration | None = None,
+        directory: Path | None = None,
     ) -> None:
+        calibration = calibration_of(recipe, directory, weights_hash)
         if calibration is None and weights_hash == RANDOM:
             calibration = of_random(checkpoint.model)
         recipe = fitted(recipe, checkpoint.model, calibration)
         self.model = reweighted(placed(checkpoint.model, device, dtype), recipe)
-        self._calibration = calibration
+        self._directory = directory
         self.processing = checkpoint.processing
         self.recipe = recipe
         self.device, self.dtype = device, dtype
@@ -145,7 +146,7 @@ class VlaPolicy:
         loaded = Checkpoint(self.model, self.processing, self._tokenizer, {})
         spec = self.spec
         return VlaPolicy(
-            loaded, recipe, spec.model, spec.checkpoint, self.device, self.dtype, calibration=self._calibration
+            loaded, recipe, spec.model, spec.checkpoint, self.device, self.dtype, directory=self._directory
         )
 
     def tensors(self, observations: Sequence[Observation]) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -236,8 +237,7 @@ def load_policy(
     else:
         loaded, digest = _read(directory, Choices(dataset, robot), place, DTYPES[dtype])
     name = model if checkpoint is None else Path(checkpoint).resolve().name
-    calibration = calibration_of(chosen, directory, digest)
-    return VlaPolicy(loaded, chosen, name, digest, place, DTYPES[dtype], calibration=calibration)
+    return VlaPolicy(loaded, chosen, name, digest, place, DTYPES[dtype], directory=directory)
 
 
 def noise_seed(session: str, step: int) -> int:

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.vla.family_members import GUIDED, answered, member, robots
+from tests.vla.family_members import GUIDED, member, robots
 from vla import recipe as recipes
-from vla.accelerate.reduction.tables import attention_by_layer, measured_table
 from vla.api import InputError
 from vla.policy import VlaPolicy
 from vla.timing import StageTimer, part
@@ -119,18 +118,3 @@ def test_parts_add_up_and_are_nothing_without_a_timer() -> None:
         with part("select"):
             pass
     assert timer.milliseconds["prefill"] >= timer.milliseconds["select"] > once
-
-
-def test_a_measured_table_is_a_budget(policy: VlaPolicy) -> None:
-    seen = robots(policy, 2)
-    attention = attention_by_layer(policy, seen[0])
-    assert attention.shape == (3, 16)
-    assert (attention >= 0).all()
-    assert (attention.sum(dim=1) <= 1 + 1e-5).all()
-    table = measured_table(policy, seen, 0.5)
-    assert sum(table) / 3 == pytest.approx(0.5, abs=0.07)
-    assert answered(reducing(policy, {"method": "fastv", "budget": {"table": table}}), seen).isfinite().all()
-    with pytest.raises(InputError, match="at least one observation"):
-        measured_table(policy, [], 0.5)
-    with pytest.raises(InputError, match="keep must be a share above 0 and up to 1, got 0"):
-        measured_table(policy, seen, 0)

@@ -1,5 +1,6 @@
 """`cadence-calibrate`: demonstrations + checkpoint -> `calibration.json`, which recipes that prune need."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,12 +27,18 @@ def main(config: DictConfig) -> int:
         found.write(run.path)
     except OSError as error:
         raise InputError(f"{run.path} cannot be written: {error.strerror}; choose another file with out=") from error
-    table = Table("layer", *found.layers, title=f"importance over {found.frames} frames")
-    for layer in range(found.depth):
-        table.add_row(str(layer), *(f"{values[layer]:.4f}" for values in found.layers.values()))
-    console.print(table)
+    _print(console, f"importance over {found.frames} frames", found.layers, 4)
+    if found.tokens:
+        _print(console, "share of the visual tokens that each layer needs, by the share kept of all", found.tokens, 2)
     console.print(f"calibration: {run.path}", markup=False, soft_wrap=True)
     return DONE
+
+
+def _print(console: Console, title: str, columns: Mapping[str, Sequence[float]], digits: int) -> None:
+    table = Table("layer", *columns, title=title)
+    for layer, row in enumerate(zip(*columns.values(), strict=True)):
+        table.add_row(str(layer), *(f"{value:.{digits}f}" for value in row))
+    console.print(table)
 
 
 if __name__ == "__main__":

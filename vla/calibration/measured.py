@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vla.accelerate import decoders
+from vla.accelerate.reduction.tables import attention_by_layer, prefix_tables
 from vla.api import InputError, Observation
 from vla.calibration.stored import ACTIVATION, HIDDEN, OUTPUT, Calibration
 from vla.models.family import ActionModel
@@ -55,10 +56,13 @@ def calibrate(
     Raises:
         InputError: if demonstrations do not fit the policy, or there are fewer frames.
     """
-    measured = []
+    measured, attention = [], []
     for policy, demonstrations in sources:
+        layers = decoders.depth(policy.model)
+        look = attention_by_layer(policy) if layers > 1 else None  # tokens leave in front of a second layer at first
         for observation in observations(policy, demonstrations, frames):
             measured.append(measure(policy, observation))
+            attention += [look(observation)] if look else []
             on_frame()
     count = len(measured)
     hidden, output, squares, slopes = (
@@ -70,6 +74,7 @@ def calibrate(
         count,
         {HIDDEN: hidden.tolist(), OUTPUT: output.tolist()},
         {ACTIVATION: squares.sqrt().tolist(), OUTPUT: slopes.sqrt().tolist()},
+        prefix_tables(attention) if attention else {},
     )
 
 

@@ -6,7 +6,7 @@ names another file. It says which weights it was measured on, and is refused for
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ FILE = "calibration.json"
 RANDOM = "random"  # instead of the hash of weights that were never trained
 HIDDEN, ACTIVATION, OUTPUT = "hidden", "activation", "output"
 OF_LAYERS, OF_CHANNELS = (HIDDEN, OUTPUT), (ACTIVATION, OUTPUT)
+OF_TOKENS = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9")  # shares of all layers' visual tokens
 COMMAND = "cadence-calibrate checkpoint=<directory> dataset=<demonstrations>"
 
 
@@ -34,6 +35,8 @@ class Calibration:
         channels: criterion -> for each layer, importance of each number inside its gated MLP. `activation`: its root
             mean square over positions; `output`: by how much what the head is given changes without it, relative and
             to first order.
+        tokens: share of all layers' visual tokens -> share that each layer keeps by itself (PrefixKV); empty if that
+            was not measured.
 
     Raises:
         InputError: if the parts do not describe one model.
@@ -44,6 +47,7 @@ class Calibration:
     frames: int
     layers: Mapping[str, Sequence[float]]
     channels: Mapping[str, Sequence[Sequence[float]]]
+    tokens: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, known in (("layers", OF_LAYERS), ("channels", OF_CHANNELS)):
@@ -53,7 +57,11 @@ class Calibration:
         rows = [row for table in self.channels.values() for row in table]
         if not all(_are_numbers(row) for row in (*self.layers.values(), *rows)):
             raise InputError("a calibration's importances must be lists of finite numbers")
-        depths = {len(table) for table in (*self.layers.values(), *self.channels.values())}
+        if not isinstance(self.tokens, Mapping) or (self.tokens and tuple(self.tokens) != OF_TOKENS):
+            raise InputError(f"a calibration needs the tokens' shares at {list(OF_TOKENS)}, got {self.tokens!r:.80}")
+        if not all(_are_numbers(row) and all(0 < share <= 1 for share in row) for row in self.tokens.values()):
+            raise InputError("a calibration's shares of tokens must be lists of numbers above 0 and up to 1")
+        depths = {len(table) for table in (*self.layers.values(), *self.channels.values(), *self.tokens.values())}
         if len(depths) > 1 or len({len(row) for row in rows}) != 1:
             raise InputError(f"a calibration must know every layer once and all equally wide, got depths {depths}")
 
@@ -71,6 +79,7 @@ class Calibration:
         """Store it; numbers keep four digits."""
         values = asdict(self)
         values["layers"] = {name: _short(row) for name, row in self.layers.items()}
+        values["tokens"] = {name: _short(row) for name, row in self.tokens.items()}
         values["channels"] = {name: [_short(row) for row in table] for name, table in self.channels.items()}
         path.write_text(json.dumps(values) + "\n")
 
@@ -84,8 +93,8 @@ class Calibration:
         if not path.is_file():
             raise InputError(f"there is no calibration {path}; make one: {COMMAND}")
         values = read_json(path)
-        known = {field.name for field in fields(cls)}
-        if set(values) != known:
+        known = {each.name for each in fields(cls)}
+        if not known - {"tokens"} <= set(values) <= known:
             raise InputError(f"{path} has the keys {sorted(values)}, a calibration has {sorted(known)}")
         try:
             return cls(**values)
@@ -122,7 +131,8 @@ def arbitrary(depth: int, width: int) -> Calibration:
     """For a model with random weights, where nothing is more important than anything else: early layers win."""
     falling = [1 / (1 + layer) for layer in range(depth)]
     channels = [[1 / (1 + channel) for channel in range(width)]] * depth
-    return Calibration(RANDOM, "", 0, dict.fromkeys(OF_LAYERS, falling), dict.fromkeys(OF_CHANNELS, channels))
+    tokens = {budget: [float(budget)] * depth for budget in OF_TOKENS}
+    return Calibration(RANDOM, "", 0, dict.fromkeys(OF_LAYERS, falling), dict.fromkeys(OF_CHANNELS, channels), tokens)
 
 
 def _are_numbers(table: Any) -> bool:

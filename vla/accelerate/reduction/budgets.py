@@ -96,11 +96,22 @@ class Table:
         return [(layer, count) for (layer, count), last in zip(pairs, before, strict=False) if count < last]
 
 
-Budget = Fixed | Mass | Table
+@dataclass(frozen=True)
+class Measured:
+    """A number for each language layer, which the checkpoint's calibration decides (`falling`).
+
+    Args:
+        keep: share of all layers' tokens that stays.
+    """
+
+    keep: float
+
+
+Budget = Fixed | Mass | Table | Measured
 
 
 def budget_of(method: str, value: Any) -> Budget:
-    """A budget from its value in a recipe: an amount, a list with one for each camera, or {mass, buckets}.
+    """A budget from its value in a recipe: an amount, a list with one for each camera, or a mapping, see `Ranking`.
 
     Raises:
         InputError: if it is none of these.
@@ -109,9 +120,14 @@ def budget_of(method: str, value: Any) -> Budget:
         return Fixed(_amounts(method, value))
     if set(value) == {"table"}:
         return Table(_amounts(method, value["table"]))
+    if set(value) == {"measured"}:
+        keep = value["measured"]
+        if not isinstance(keep, float) or not 0 < keep <= 1:
+            raise InputError(f"tokens={method}: budget.measured must be a share above 0.0 and up to 1.0, got {keep!r}")
+        return Measured(keep)
     if set(value) != set(_KEYS):
         raise InputError(
-            f"tokens={method}: budget as a mapping must have the keys {list(_KEYS)}, or the key table, "
+            f"tokens={method}: budget as a mapping must have the keys {list(_KEYS)}, or the key table, or measured, "
             f"got {sorted(value)}"
         )
     check_range(method, "budget.mass", value["mass"], 0, 1)

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from vla.accelerate.lean.decoder import Tokens
-from vla.accelerate.reduction.budgets import Fixed, Mass, Table, budget_of, fixed
+from vla.accelerate.reduction.budgets import Fixed, Mass, Measured, Table, budget_of, fixed
 from vla.accelerate.reduction.calls import Bound, Call, Point
+from vla.accelerate.reduction.falling import falling_table
 from vla.accelerate.reduction.layout import Layout
 from vla.accelerate.reduction.options import ALL, check_amount, layer_number
 from vla.accelerate.reduction.seen import Seen, alike, keep, taken, top
 from vla.accelerate.stages import TokenReduction
 from vla.api import InputError
+from vla.calibration.stored import COMMAND
+from vla.models.family import ActionModel
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,9 @@ class Ranking(Selector):
 
     Args:
         budget: as every selector's; or {mass: share, buckets: [counts]}: as many as carry that share of the scores;
-            or {table: [amounts]}: fewer from layer to layer, and `layer` says nothing.
+            or {table: [amounts]}: fewer from layer to layer, and `layer` says nothing; or {measured: share}: the table
+            by the checkpoint's calibration with which all layers together keep that share of their tokens; it is for
+            all layers of the checkpoint, so not behind `prune_layers`.
         layer: in front of which language layer, counted in the model as it runs; or a share of its depth.
     """
 
@@ -84,6 +89,21 @@ class Ranking(Selector):
     @property
     def dynamic(self) -> bool:
         return isinstance(budget_of(self.method, self.budget), Mass)
+
+    @property
+    def learns(self) -> bool:
+        return isinstance(budget_of(self.method, self.budget), Measured)
+
+    def calibrated(self, model: ActionModel, calibration: Any) -> "Ranking":
+        budget = budget_of(self.method, self.budget)
+        if not isinstance(budget, Measured):
+            return self
+        if calibration is None or not calibration.tokens:
+            there = "there is none" if calibration is None else "the one there says nothing about tokens"
+            raise InputError(
+                f"tokens={self.method}: budget.measured needs a calibration of this checkpoint, {there} ({COMMAND})"
+            )
+        return replace(self, budget={"table": falling_table(calibration.tokens, budget.keep)})
 
     def scores(self, seen: Seen) -> Tensor:
         """(rows, n), higher for what shall stay, not negative."""

@@ -1,49 +1,47 @@
 """How many visual tokens each language layer needs, measured: PrefixKV's search (arXiv 2412.03409).
 
 A layer keeps the fewest tokens that carry a share of its attention; one share for all layers is searched for so that
-they keep a given share of all tokens together. The table is a budget: `{table: [...]}` of the selector `fastv`.
+they keep a given share of all tokens together. `cadence-calibrate` stores what it finds on demonstrations, and the
+budget `{measured: <share>}` of the selector `fastv` takes it from there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from vla.accelerate.execution.lean import Lean
 from vla.accelerate.lean.decoder import Tokens
 from vla.accelerate.reduction.calls import Bound, Call, Point
 from vla.accelerate.reduction.layout import Layout
 from vla.accelerate.reduction.probe import TEXT
 from vla.accelerate.stages import TokenReduction
 from vla.api import InputError, Observation
+from vla.calibration.stored import OF_TOKENS
 from vla.policy import VlaPolicy
 
 _HALVINGS = 60
 
 
-def measured_table(policy: VlaPolicy, observations: Sequence[Observation], keep: float) -> list[float]:
-    """The share of visual tokens that each language layer keeps, mean over observations.
+def prefix_tables(attention: Sequence[Tensor]) -> dict[str, list[float]]:
+    """The share of visual tokens that each language layer keeps at every budget of a calibration, mean over frames.
 
     Args:
-        policy: whose recipe runs `lean`; its other techniques stay as they are.
-        observations: demonstration frames.
-        keep: share of all layers' tokens that is kept on average.
-
-    Raises:
-        InputError: if there is no observation, or the share is not above 0 and up to 1.
+        attention: of each frame, as `attention_by_layer` gives it.
     """
-    if not observations:
-        raise InputError("a table needs at least one observation to measure attention on")
-    tables = [prefix_table(attention_by_layer(policy, seen), keep) for seen in observations]
-    return torch.tensor(tables).mean(dim=0).tolist()
+    return {
+        budget: torch.tensor([prefix_table(scores, float(budget)) for scores in attention]).mean(dim=0).tolist()
+        for budget in OF_TOKENS
+    }
 
 
 def prefix_table(scores: Tensor, keep: float) -> list[float]:
-    """The share of tokens that each layer keeps.
+    """The share of tokens that each layer keeps; with a larger budget no layer keeps less.
 
     Args:
         scores: (layers, tokens) attention that each token gets, not negative.
-        keep: share of all that is kept.
+        keep: share of all layers' tokens that is kept; the table's mean, unless a layer would have less than one token.
 
     Raises:
         InputError: if the share is not above 0 and up to 1.
@@ -57,17 +55,25 @@ def prefix_table(scores: Tensor, keep: float) -> list[float]:
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if float(_dropped(carried, middle).sum()) < wanted else (middle, high)
-    dropped = _dropped(carried, (low + high) / 2).double()
-    dropped = dropped * wanted / dropped.sum().clamp(min=1)
-    return (1 - dropped / tokens).clamp(min=1 / tokens).tolist()
+    return (1 - _between(_dropped(carried, high), _dropped(carried, low), wanted) / tokens).tolist()
 
 
-def attention_by_layer(policy: VlaPolicy, observation: Observation) -> Tensor:
-    """What the text looks at in every language layer, (layers, visual tokens) float32."""
+def attention_by_layer(policy: VlaPolicy) -> Callable[[Observation], Tensor]:
+    """What the text looks at in every language layer of a policy: observation -> (layers, visual tokens) float32.
+
+    Args:
+        policy: its model has two layers or more; the techniques of its recipe stay as they are.
+    """
     listening = Listening()
-    plugs = {**policy.recipe.plugs, "tokens": (*policy.recipe.plugs["tokens"], listening)}
-    policy.with_recipe(replace(policy.recipe, plugs=plugs)).infer(observation)
-    return torch.stack([listening.heard[layer] for layer in sorted(listening.heard)])
+    tokens, lean = (*policy.recipe.plugs["tokens"], listening), Lean(graphs=False)  # a recording would not be heard
+    plugs = {**policy.recipe.plugs, "tokens": tokens, "execution": (lean,)}
+    listened = policy.with_recipe(replace(policy.recipe, plugs=plugs))
+
+    def attention(observation: Observation) -> Tensor:
+        listened.infer(observation)
+        return torch.stack([listening.heard[layer] for layer in sorted(listening.heard)])
+
+    return attention
 
 
 @dataclass(frozen=True)
@@ -104,3 +110,12 @@ def _dropped(carried: Tensor, share: float) -> Tensor:
     """(layers,) tokens beyond those that carry this share."""
     level = torch.full_like(carried[:, :1], share)
     return (carried.shape[1] - (torch.searchsorted(carried, level)[:, 0] + 1)).clamp(min=0)
+
+
+def _between(fewer: Tensor, more: Tensor, wanted: float) -> Tensor:
+    """(layers,) so many dropped in all: what is missing at the threshold's last jump is shared in proportion."""
+    fewer, more = fewer.double(), more.double()
+    if fewer.sum() > wanted:  # tokens without any attention: even the whole of it leaves them out
+        fewer, more = torch.zeros_like(fewer), fewer
+    jump = (more - fewer).sum()
+    return fewer if jump == 0 else fewer + (more - fewer) * ((wanted - fewer.sum()) / jump).clamp(max=1)
