@@ -59,7 +59,7 @@ def evaluate(settings: Settings, console: Console) -> int:
     """Run what is missing, then write and print results; returns the exit status."""
     from eval.evaluate import pending
     from eval.observers import progress
-    from eval.team import open_team
+    from eval.team import begin_with_any, open_team
 
     episodes, baseline = prepare(settings)
     signed = {**settings.identity(), "tasks": sorted({episode.task for episode in episodes})}
@@ -68,9 +68,9 @@ def evaluate(settings: Settings, console: Console) -> int:
         todo, asked = pending(episodes, folder.records), settings.asked()
         console.print(f"{len(todo)} of {len(episodes)} episodes to run, results in {folder.path}", markup=False)
         if todo or folder.notes.get(ASKED) != asked:  # else all was done, by the same policy: nothing needs to start
-            first = (todo or episodes)[0]
-            with open_team(settings, first) as team:
-                entered = team.begin(first)
+            first = todo or episodes
+            with open_team(settings, first[0]) as team:
+                entered = begin_with_any(team, first, lambda loss: console.print(loss, markup=False, soft_wrap=True))
                 notes = {ASKED: asked, RENDERER: entered.renderer, IMAGES: settings.images}
                 folder.sign({**signed, **entered.identity}, notes)
                 if todo:

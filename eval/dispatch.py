@@ -3,6 +3,7 @@
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -32,6 +33,8 @@ class Slot(Protocol):
 class Todo:
     """The episodes nobody runs yet, shared by threads; it prefers those that can use the caller's last environment.
 
+    Stages that lost workers come last: what kills every worker that simulates it keeps no other episode waiting.
+
     Args:
         episodes: to run.
         slots: who takes them; one that runs several at once is there several times.
@@ -44,6 +47,7 @@ class Todo:
         self._running: Counter[tuple[str, ...]] = Counter()
         self._living = Counter(map(id, slots))
         self._lost_by: defaultdict[Key, list[int]] = defaultdict(list)
+        self._losses: Counter[tuple[str, ...]] = Counter()
         self._stopped = False
         self._changed = threading.Condition()
 
@@ -77,6 +81,7 @@ class Todo:
         """An episode that a slot took lost its worker: True if it is to be run again, False if it lost too many."""
         with self._changed:
             self._lost_by[key_of(episode)].append(id(slot))
+            self._losses[stage_of(episode)] += 1
             again = len(self._lost_by[key_of(episode)]) < TRIES
             if again:
                 stage = stage_of(episode)
@@ -84,6 +89,21 @@ class Todo:
                 self._waiting[stage].appendleft(episode)
                 self._changed.notify_all()
             return again
+
+    def dismiss(self, slot: object, lost: AbstractSet[Key]) -> bool:
+        """Whether a slot is broken, not its episodes, and can be spared; then it has left.
+
+        Args:
+            lost: what the caller lost in a row: TRIES different ones that no other slot lost tell of a broken slot.
+        """
+        with self._changed:
+            here = id(slot)
+            own = [key for key in lost if set(self._lost_by[key]) == {here}]
+            spared = len(own) >= TRIES and any(count for each, count in self._living.items() if each != here)
+            if spared:
+                self._living[here] -= 1
+                self._changed.notify_all()
+            return spared
 
     def leave(self, slot: object) -> None:
         """A slot takes nothing more: what others lost does not wait for it."""
@@ -105,8 +125,8 @@ class Todo:
         others = (count for each, count in self._living.items() if each not in lost_by)
         return id(slot) not in lost_by or not any(others)
 
-    def _crowding(self, stage: tuple[str, ...]) -> tuple[int, int]:
-        return self._running[stage], -len(self._waiting[stage])
+    def _crowding(self, stage: tuple[str, ...]) -> tuple[int, int, int]:
+        return self._losses[stage], self._running[stage], -len(self._waiting[stage])
 
 
 def dispatch(slots: Sequence[Slot], episodes: Sequence[Episode], store: Callable[[Record], None]) -> None:
@@ -140,23 +160,28 @@ def dispatch(slots: Sequence[Slot], episodes: Sequence[Episode], store: Callable
 
 
 def _work(slot: Slot, todo: Todo, ended: "SimpleQueue[Record | BaseException | None]") -> None:
-    """What each thread does: one episode after another in one slot, until it lost TRIES different ones in a row."""
+    """What each thread does: one episode after another in one slot, until that is broken and others are not."""
     stage: tuple[str, ...] | None = None
     lost_here: set[Key] = set()
     try:
-        while len(lost_here) < TRIES and slot.renew() and (episode := todo.take(stage, slot)) is not None:
+        while not (dismissed := todo.dismiss(slot, lost_here)):
+            episode = todo.take(stage, slot) if slot.renew() else None
+            if episode is None:
+                break
             stage = stage_of(episode)
             try:
                 record = slot.attempt(episode)
                 lost_here.clear()
             except WorkerLost as loss:
+                stage = None  # the world is gone too
                 lost_here.add(key_of(episode))
                 if todo.give_back(episode, slot):
                     continue
                 record = lost(episode, f"{loss}, {TRIES} times")
             ended.put(record)
             todo.done(episode)
-        todo.leave(slot)
+        if not dismissed:
+            todo.leave(slot)
         ended.put(None)
     except BaseException as error:  # whoever waits for the records raises it
         ended.put(error)

@@ -1,19 +1,20 @@
 """Who runs the episodes of an evaluation: this process, worker processes beside it, or a Ray cluster."""
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from eval.evaluate import VIDEOS, Entered, Evaluation
+from eval.evaluate import VIDEOS, Entered, Evaluation, stage_of
 from eval.observers import Watcher
 from eval.realtime import realtime_of
 from eval.results import RunFolder
 from eval.rollout import Episode
 from eval.settings import Settings
 from eval.sources import Source, dialled, open_source, served_policy
+from eval.spread import WorkerLost
 from eval.worker import Player
 from eval.workers import Crew, SharedServer
 from eval.worlds import make_world, robot_of
@@ -56,6 +57,34 @@ def open_team(settings: Settings, first: Episode) -> AbstractContextManager[Team
     from eval.cluster import open_cluster  # ray is optional
 
     return open_cluster(settings, first)
+
+
+def begin_with_any(team: Team, episodes: Sequence[Episode], say: Callable[[str], None]) -> Entered:
+    """Make ready with the first episode whose world can be built: some may kill every worker that tries.
+
+    Args:
+        episodes: of each of their worlds, the first is tried.
+        say: hears of every worker that was lost.
+
+    Raises:
+        InputError: if the policy does not fit the robot, or cannot be used.
+        WorkerLost: if no world can be built.
+    """
+    firsts: dict[tuple[str, ...], Episode] = {}
+    for episode in episodes:
+        firsts.setdefault(stage_of(episode), episode)
+    for episode in firsts.values():
+        if (entered := _begun(team, episode, say)) is not None:
+            return entered
+    raise WorkerLost("no episode can begin: each of these worlds cost its worker")
+
+
+def _begun(team: Team, episode: Episode, say: Callable[[str], None]) -> Entered | None:
+    try:
+        return team.begin(episode)
+    except WorkerLost as loss:
+        say(f"{episode.task} episode {episode.episode_id}: {loss}")
+        return None
 
 
 @contextmanager

@@ -78,6 +78,8 @@ def outcome(do: Callable[[], Any]) -> tuple[str, Any]:
         return "done", do()
     except (InputError, EnvError) as error:
         return "refused", str(error)
+    except WorkerLost as loss:  # of a crew on another machine
+        return "lost", str(loss)
     except Exception:  # whoever asked says it: nobody looks at this process
         return "failed", traceback.format_exc()
 
@@ -87,11 +89,13 @@ def answer_of(outcome: tuple[str, Any]) -> Any:
 
     Raises:
         InputError: if the user did something wrong.
-        WorkerLost: if something broke there.
+        WorkerLost: if something broke there, or a worker was lost.
     """
     kind, answer = outcome
     if kind == "refused":
         raise InputError(answer)
+    if kind == "lost":
+        raise WorkerLost(answer)
     if kind == "failed":
         raise WorkerLost(f"a worker failed:\n{answer}")
     return answer

@@ -127,11 +127,27 @@ def test_what_a_worker_lost_comes_back_to_it_when_no_other_lives() -> None:
     assert todo.take(None, "one") == taken
 
 
-def test_a_lonely_worker_that_always_fails_stops_soon() -> None:
-    worker = Worker(EPISODES)
-    with pytest.raises(WorkerLost, match="no worker is left; 18 of 20"):
-        run(worker)
-    assert len(set(worker.tried)) == TRIES
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_what_kills_every_worker_costs_no_other_episode(workers: int) -> None:
+    """Wherever it is simulated: workers of one machine share a slot, machines have one each."""
+    for slots in ([Worker(EPISODES[:10])] * workers, [Worker(EPISODES[:10]) for _ in range(workers)]):
+        stored = run(*slots)
+        assert keys(stored) == ALL
+        assert {each.variant: each.outcome for each in stored} == {"base": "error", "darker": "finished"}
+        assert all(each.error == "it died, 3 times" for each in stored if not each.scored)
+        assert sum(len(each.tried) for each in {*slots}) == 10 * TRIES + 10
+
+
+def test_what_killed_a_worker_is_simulated_after_what_did_not() -> None:
+    worker = Worker(EPISODES[:10])
+    run(worker)
+    assert [episode.variant for episode in worker.tried] == ["base"] + ["darker"] * 10 + ["base"] * (10 * TRIES - 1)
+
+
+def test_when_everything_kills_its_worker_every_episode_is_an_error() -> None:
+    stored = run(Worker(EPISODES), Worker(EPISODES))
+    assert keys(stored) == ALL
+    assert {each.outcome for each in stored} == {"error"}
 
 
 def test_without_a_worker_left_it_says_how_much_was_not_run() -> None:

@@ -1,13 +1,16 @@
 """Worker processes: as many as there are, outcomes are those of one process, and a lost one costs nothing."""
 
 import atexit
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from eval.rollout import Episode
 from eval.served import ServedPolicy
 from eval.sources import Dialled, Fixed
 from eval.spread import WorkerLost
-from eval.worker import Player
+from eval.worker import Player, answer_of, outcome
 from eval.workers import Crew, SharedServer
 from policy_server.client import RemotePolicy
 from tests.eval.test_evaluate import EPISODES, ROOT, outcomes, run, toy_world
@@ -50,9 +53,11 @@ def served_player() -> Iterator[Player]:
 
 
 @contextmanager
-def mortal_player(world: type[ToyWorld]) -> Iterator[Player]:
+def mortal_player(world: type[ToyWorld] | None) -> Iterator[Player]:
+    """Of one world; None: of what the episode's task says."""
+
     def make(episode: Episode, cameras: Iterable[Camera], film: bool) -> ToyWorld:
-        return world()
+        return (world or {"toy": ToyWorld, "deadly": Dies}[episode.task])()
 
     with Evaluation(Fixed(Wanderer()), make, execute=1) as evaluation:
         yield Player(evaluation)
@@ -138,6 +143,50 @@ def test_an_episode_that_kills_its_workers_is_an_error(tmp_path: Path) -> None:
     assert record.outcome == "error"
     assert "killed by signal 9" in record.error
     assert "3 times" in record.error
+
+
+def test_a_task_that_kills_its_workers_costs_the_others_nothing(tmp_path: Path) -> None:
+    deadly = [replace(episode, task="deadly") for episode in EPISODES[:3]]
+    out, episodes = tmp_path / "crew", [*deadly, *EPISODES]
+    with RunFolder(out) as folder, Crew(partial(mortal_player, None), 2, out / "workers.log") as crew:
+        crew.run(episodes, folder, lambda record: None)
+        records = folder.records.values()
+        assert pending(episodes, folder.records) == deadly
+    assert all(re.search(r"killed by signal 9 .*, 3 times", each.error) for each in records if not each.scored)
+    alone = run(tmp_path / "one", Fixed(Wanderer()))
+    assert outcomes({each.episode_id: each for each in records if each.scored}) == outcomes(alone)
+
+
+def test_the_command_goes_on_after_a_world_that_kills_its_workers(tmp_path: Path) -> None:
+    """Also when the run begins with it; the exit status is that of any error, and the next run tries again."""
+    file, out = Path(__file__).with_name("deadly_suite.py"), tmp_path / "run"
+    words = [f"tasks=['{file}:lift','{file}:push']", f"out={out}", "policy=expert", "workers=2", "starts=grid"]
+    done = command(*words, "episodes=1")
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"lift episode 0: a worker process was killed by signal 11", done.stdout)
+    assert re.search(r"lift episode 0: error: a worker process was killed by signal 11 .*, 3 times", _line(done.stdout))
+    records = [json.loads(line) for line in (out / "episodes.jsonl").read_text().splitlines()]
+    assert {each["task"].rpartition(":")[2]: each["outcome"] for each in records} == {
+        "lift": "error",
+        "push": "finished",
+    }
+    rates = {
+        task["task"].rpartition(":")[2]: task["n"] for task in json.loads((out / "results.json").read_text())["tasks"]
+    }
+    assert rates["push"] == 1
+    assert "1 of 2 episodes to run" in command(*words, "episodes=1").stdout
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_what_another_machine_s_crew_lost_is_said_in_its_words() -> None:
+    def lose() -> None:
+        raise WorkerLost("a worker process was killed by signal 9")
+
+    with pytest.raises(WorkerLost, match=r"^a worker process was killed by signal 9$"):
+        answer_of(outcome(lose))
 
 
 def test_a_server_killed_in_an_episode_is_an_error_and_comes_back(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def main(config: DictConfig) -> int:
         raise InputError(f"{run.path} cannot be written: {error.strerror}; choose another file with out=") from error
     _print(console, f"importance over {found.frames} frames", found.layers, 4)
     if found.tokens:
-        _print(console, "share of the visual tokens that each layer needs, by the share kept of all", found.tokens, 2)
+        _print(console, "visual tokens each layer needs, by the share kept of all", found.tokens, 2)
     console.print(f"calibration: {run.path}", markup=False, soft_wrap=True)
     return DONE
 
