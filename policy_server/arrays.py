@@ -1,21 +1,24 @@
 """Arrays on the wire: one frame each, raw or, for images, as a file of the message's codec (numpy only)."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from policy_server.checks import MAX_NAME, WireError, is_integer, is_name, require, show
+from policy_server.checks import MAX_NAME, WireError, are_sizes, is_name, require, show
 
 RAW = "raw"
 CODECS = (RAW, "png", "jpeg")
 IMAGE = "image/"
 DTYPES = {"bool": "|b1", "uint8": "|u1", "int32": "<i4", "int64": "<i8", "float32": "<f4", "float64": "<f8"}
-NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
-ITEM_BYTES = {name: np.dtype(code).itemsize for name, code in DTYPES.items()}
+NATIVE = {name: np.dtype(code) for name, code in DTYPES.items()}
+NAMES = {dtype: name for name, dtype in NATIVE.items()}
+ITEM_BYTES = {name: dtype.itemsize for name, dtype in NATIVE.items()}
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_ARRAYS = 64
 MAX_DIMENSIONS = 8
@@ -37,21 +40,25 @@ class Packed:
     frame: Frame
 
 
-def check_descriptions(described: object) -> None:
+def check_descriptions(described: object) -> list[int]:
     """Arrays are described as [name, dtype, shape] within the limits; sizes are judged before memory is touched.
+
+    Returns:
+        the bytes of each array.
 
     Raises:
         WireError: if they are not.
     """
-    require(isinstance(described, list), lambda: f"arrays must be a list, got {show(described)}")
-    assert isinstance(described, list)
-    require(len(described) <= MAX_ARRAYS, lambda: f"{len(described)} arrays came, at most {MAX_ARRAYS} are allowed")
-    total = sum(map(_described_bytes, described))
-    require(
-        total <= MAX_MESSAGE_BYTES, lambda: f"the arrays have {total} bytes, at most {MAX_MESSAGE_BYTES} are allowed"
-    )
-    names = [item[0] for item in described]
-    require(len(set(names)) == len(names), lambda: f"array names must be unique, got {show(names)}")
+    if not isinstance(described, list):
+        raise WireError(f"arrays must be a list, got {show(described)}")
+    if len(described) > MAX_ARRAYS:
+        raise WireError(f"{len(described)} arrays came, at most {MAX_ARRAYS} are allowed")
+    sizes = [_described_bytes(item) for item in described]
+    if sum(sizes) > MAX_MESSAGE_BYTES:
+        raise WireError(f"the arrays have {sum(sizes)} bytes, at most {MAX_MESSAGE_BYTES} are allowed")
+    if len({item[0] for item in described}) < len(described):
+        raise WireError(f"array names must be unique, got {show([item[0] for item in described])}")
+    return sizes
 
 
 def _described_bytes(item: object) -> int:
@@ -59,10 +66,11 @@ def _described_bytes(item: object) -> int:
     if not isinstance(item, list) or len(item) != 3:
         raise WireError(f"an array is [name, dtype, shape], got {show(item)}")
     name, dtype, shape = item
-    require(is_name(name), lambda: f"an array's name must be text of at most {MAX_NAME}, got {show(name)}")
+    if not is_name(name):
+        raise WireError(f"an array's name must be text of at most {MAX_NAME}, got {show(name)}")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise WireError(f"dtype must be one of {list(DTYPES)}, got {show(dtype)}")
-    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(is_integer, shape)):
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not are_sizes(shape):
         raise WireError(f"a shape is a list of at most {MAX_DIMENSIONS} sizes, got {show(shape)}")
     return math.prod(shape) * ITEM_BYTES[dtype]
 
@@ -75,14 +83,17 @@ def decode_arrays(
     Raises:
         WireError: if the descriptions are not allowed or the frames are not as described.
     """
-    check_descriptions(described)
+    sizes = check_descriptions(described)
     assert isinstance(described, list)
-    require(len(described) == len(frames), lambda: f"{len(described)} arrays are described, {len(frames)} frames came")
+    if len(described) != len(frames):
+        raise WireError(f"{len(described)} arrays are described, {len(frames)} frames came")
     arrays: dict[str, NDArray[Any]] = {}
     packed: dict[str, Packed] = {}
-    for (name, dtype, shape), frame in zip(described, frames, strict=True):
+    for (name, dtype, shape), size, frame in zip(described, sizes, frames, strict=True):
         if codec != RAW and name.startswith(IMAGE):
             packed[name] = _packed(name, dtype, shape, frame)
+        elif len(frame) != size:
+            raise WireError(f"array {show(name)} {dtype} {shape} needs {size} bytes, got {len(frame)}")
         else:
             arrays[name] = _decode_array(name, dtype, shape, frame)
     return arrays, packed
@@ -97,10 +108,8 @@ def _packed(name: str, dtype: str, shape: list[int], frame: Frame) -> Packed:
 
 
 def _decode_array(name: str, dtype: str, shape: list[int], frame: Frame) -> NDArray[Any]:
-    needed = math.prod(shape) * ITEM_BYTES[dtype]
-    require(len(frame) == needed, lambda: f"array {show(name)} {dtype} {shape} needs {needed} bytes, got {len(frame)}")
     try:
-        array = np.ndarray(shape, DTYPES[dtype], buffer=frame)
+        array = np.ndarray(shape, NATIVE[dtype], buffer=frame)
     except ValueError as error:  # a size 0 beside one beyond what numpy can index
         raise WireError(f"array {show(name)} has an impossible shape {show(shape)}: {error}") from None
     if dtype == "bool" and array.size and array.view(np.uint8).max() > 1:
@@ -116,5 +125,18 @@ def dtype_name(array: NDArray[Any]) -> str:
 
 def array_bytes(array: NDArray[Any]) -> Frame:
     """The bytes of an array, C order, little endian; shares memory where it can."""
-    flat = np.ascontiguousarray(array, dtype=DTYPES[dtype_name(array)]).reshape(-1)
-    return flat.view(np.uint8).data if flat.size else b""
+    if array.dtype not in NAMES or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, dtype=NATIVE[dtype_name(array)])
+    return array.data.cast("B") if array.size else b""
+
+
+@lru_cache(maxsize=64)
+def descriptions(layout: tuple[tuple[str, str, tuple[int, ...]], ...]) -> str:
+    """The header's `arrays` as JSON, for (name, dtype, shape) of each; from one message to the next they are the same.
+
+    Raises:
+        WireError: if the specification does not allow them.
+    """
+    described = [[name, dtype, list(shape)] for name, dtype, shape in layout]
+    check_descriptions(described)
+    return json.dumps(described, separators=(",", ":"))

@@ -6,7 +6,7 @@ Every function raises WireError.
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from policy_server.checks import WireError, is_name, is_number
+from policy_server.checks import WireError, is_mapping, is_name, is_number
 from vla.api import Camera, InputError, Quantity
 
 T = TypeVar("T")
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 def read_object(what: str, value: object, *keys: str) -> Mapping[str, Any]:
     """An object with exactly these keys."""
-    if not isinstance(value, Mapping) or set(value) != set(keys):
+    if not is_mapping(value) or len(value) != len(keys) or not all(key in value for key in keys):
         got = sorted(value) if isinstance(value, Mapping) else type(value).__name__
         raise WireError(f"{what} needs exactly the keys {list(keys)}, got {str(got)[:200]!a}")
     return value

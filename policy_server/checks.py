@@ -1,7 +1,8 @@
 """What may stand in a message: the refusal of what may not, and the plain values that may (no numpy)."""
 
 import math
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
+from typing import Any, TypeGuard
 
 from vla.api import InputError
 
@@ -37,9 +38,19 @@ def is_integer(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_INTEGER
 
 
+def are_sizes(values: list[Any]) -> bool:
+    """Whether all of these are integers as `is_integer` means them."""
+    return {int}.issuperset(map(type, values)) and (not values or 0 <= min(values) <= max(values) <= MAX_INTEGER)
+
+
 def is_name(value: object) -> bool:
     """Whether this is text of at most `MAX_NAME` characters."""
     return isinstance(value, str) and len(value) <= MAX_NAME
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
+    """Whether this maps keys to values; a dict, as JSON gives, is recognised without asking an abstract class."""
+    return isinstance(value, dict) or isinstance(value, Mapping)  # noqa: SIM101 - the first is quick
 
 
 def require(condition: bool, message: str | Callable[[], str]) -> None:

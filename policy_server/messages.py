@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from policy_server.arrays import IMAGE, RAW
+from policy_server.arrays import IMAGE, RAW, Packed
 from policy_server.bodies import (
     built,
     read_cameras,
@@ -138,20 +138,26 @@ def infer(
     codec: Codec = Codec(),  # noqa: B008 - frozen
 ) -> Message:
     """Ask for the next actions; `agreed` is the `spec_id` that hello answered."""
-    images = {IMAGE + name: image for name, image in observation.images.items()}
-    arrays: dict[str, Any] = dict(images) if codec.name == RAW else {}
-    packed = {} if codec.name == RAW else {name: codec.pack(image) for name, image in images.items()}
+    arrays: dict[str, Any] = {IMAGE + name: image for name, image in observation.images.items()}
+    packed: dict[str, Packed] = {}
+    if codec.name != RAW:
+        packed, arrays = {name: codec.pack(image) for name, image in arrays.items()}, {}
     if observation.state is not None:
         arrays["state"] = observation.state
     if observation.committed is not None:
         arrays[COMMITTED] = observation.committed
-    body = {"instruction": observation.instruction, "step": observation.step, "time": observation.time}
-    body |= {"frozen": observation.frozen, "spec_id": agreed}
+    body = {
+        "instruction": observation.instruction,
+        "step": observation.step,
+        "time": observation.time,
+        "frozen": observation.frozen,
+        "spec_id": agreed,
+    }
     return Message("infer", seq, observation.session, deadline_ms, codec.name, body=body, arrays=arrays, packed=packed)
 
 
-def read_infer(message: Message, spec: PolicySpec) -> Observation:
-    """The observation in a request, checked against the spec of the policy that will use it.
+def read_infer(message: Message, spec: PolicySpec, identity: str | None = None) -> Observation:
+    """The observation in a request, checked against the spec of the policy; `identity` is its `spec_id`, if known.
 
     Images that the policy does not need are left out. Packed ones are black until `unpacked`: the newest observation
     wins, so most of a fast robot's images are never decompressed.
@@ -161,7 +167,7 @@ def read_infer(message: Message, spec: PolicySpec) -> Observation:
         InputError: on an image or state with a wrong dtype or shape.
     """
     body = _body(message, "instruction", "step", "time", "frozen", "spec_id")
-    agreed, current = body["spec_id"], spec_id(spec)
+    agreed, current = body["spec_id"], identity or spec_id(spec)
     if agreed is not None and agreed != current:
         text = (
             f"the client agreed on spec {str(agreed)[:40]!a}, this server serves {spec.model!r} with spec {current!r}"
@@ -183,8 +189,9 @@ def read_infer(message: Message, spec: PolicySpec) -> Observation:
         frozen=body["frozen"],
     )
     spec.check(observation)
-    needed = {camera.name: observation.images[camera.name] for camera in spec.cameras}
-    return observation if len(needed) == len(observation.images) else replace(observation, images=needed)
+    if len(observation.images) == len(spec.cameras):
+        return observation
+    return replace(observation, images={camera.name: observation.images[camera.name] for camera in spec.cameras})
 
 
 def unpacked(observation: Observation, message: Message) -> Observation:
@@ -222,6 +229,11 @@ def read_actions(message: Message, spec: PolicySpec, timing: Mapping[str, float]
     return ActionChunk(got.copy(), read_positive("period", _body(message, "period", "codec")["period"]), merged)
 
 
+def timed(reply: Message, elapsed: float) -> Message:
+    """A reply that took so long [s] and needed no policy."""
+    return replace(reply, timing={"server": 1000 * elapsed})
+
+
 def failure(error_type: str, text: str, hint: str = "", seq: int = 0, session: str = "") -> Message:
     """An error reply."""
     body = {"type": error_type, "message": text[:MAX_ERROR_TEXT], "hint": hint[:MAX_ERROR_TEXT]}
@@ -251,9 +263,10 @@ def empty(message: Message) -> None:
 
 def _images(message: Message) -> dict[str, Any]:
     """Camera -> image; for a packed one black of the promised size, which costs no memory."""
-    black = {name: np.broadcast_to(np.uint8(0), packed.shape) for name, packed in message.packed.items()}
-    given = {**message.arrays, **black}
-    return {name[len(IMAGE) :]: array for name, array in given.items() if name.startswith(IMAGE)}
+    images = {name[len(IMAGE) :]: array for name, array in message.arrays.items() if name.startswith(IMAGE)}
+    for name, packed in message.packed.items():
+        images[name[len(IMAGE) :]] = np.broadcast_to(np.uint8(0), packed.shape)
+    return images
 
 
 def _body(message: Message, *keys: str) -> Mapping[str, Any]:

@@ -78,14 +78,15 @@ the reply's header). Replies to `hello`, `health` and `metrics` have `server` al
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from numpy.typing import NDArray
 
-from policy_server.arrays import CODECS, RAW, Frame, Packed, array_bytes, check_descriptions, decode_arrays, dtype_name
-from policy_server.checks import MAX_NAME, WireError, is_integer, is_name, is_number, require, show
+from policy_server.arrays import CODECS, RAW, Frame, Packed, array_bytes, decode_arrays, descriptions, dtype_name
+from policy_server.checks import MAX_NAME, WireError, is_integer, is_mapping, is_name, is_number, show
 
 VERSION = 2  # 2: committed actions, codecs, resize, metrics
 KINDS = ("hello", "infer", "reset", "health", "metrics", "error")
@@ -115,17 +116,21 @@ class Message:
     packed: Mapping[str, Packed] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require(self.kind in KINDS, lambda: f"kind must be one of {KINDS}, got {show(self.kind)}")
-        numbered = is_integer(self.seq) and (self.seq > 0 or self.kind == "error")
-        require(numbered, lambda: f"seq must be an integer from 1 to 2^63 - 1, or 0 in an error, got {show(self.seq)}")
-        require(is_name(self.session), lambda: f"session must be text of at most {MAX_NAME}, got {show(self.session)}")
+        if self.kind not in KINDS:
+            raise WireError(f"kind must be one of {KINDS}, got {show(self.kind)}")
+        if not is_integer(self.seq) or (self.seq == 0 and self.kind != "error"):
+            raise WireError(f"seq must be an integer from 1 to 2^63 - 1, or 0 in an error, got {show(self.seq)}")
+        if not is_name(self.session):
+            raise WireError(f"session must be text of at most {MAX_NAME}, got {show(self.session)}")
         deadline = self.deadline_ms
-        allowed = deadline is None or (is_number(deadline) and deadline > 0)
-        require(allowed, lambda: f"deadline_ms must be null or positive, got {show(deadline)}")
-        require(self.codec in CODECS, lambda: f"codec must be one of {CODECS}, got {show(self.codec)}")
-        milliseconds = isinstance(self.timing, Mapping) and all(map(is_number, self.timing.values()))
-        require(milliseconds, lambda: f"timing must map stages to finite numbers, got {show(self.timing)}")
-        require(isinstance(self.body, Mapping), lambda: f"body must be an object, got {show(self.body)}")
+        if deadline is not None and not (is_number(deadline) and deadline > 0):
+            raise WireError(f"deadline_ms must be null or positive, got {show(deadline)}")
+        if self.codec not in CODECS:
+            raise WireError(f"codec must be one of {CODECS}, got {show(self.codec)}")
+        if not (is_mapping(self.timing) and all(map(is_number, self.timing.values()))):
+            raise WireError(f"timing must map stages to finite numbers, got {show(self.timing)}")
+        if not is_mapping(self.body):
+            raise WireError(f"body must be an object, got {show(self.body)}")
 
 
 def encode(message: Message) -> list[Frame]:
@@ -134,27 +139,23 @@ def encode(message: Message) -> list[Frame]:
     Raises:
         WireError: on a dtype outside the closed list or a message over the limits.
     """
-    described = [[name, dtype_name(array), list(array.shape)] for name, array in message.arrays.items()]
-    described += [[name, "uint8", list(packed.shape)] for name, packed in message.packed.items()]
-    values = (
-        VERSION,
-        message.kind,
-        message.session,
-        message.seq,
-        message.deadline_ms,
-        message.codec,
-        dict(message.timing),
-        dict(message.body),
-        described,
-    )
-    header = _ENCODER.encode(dict(zip(HEADER, values, strict=True))).encode()
-    require(
-        len(header) <= MAX_HEADER_BYTES,
-        lambda: f"the header has {len(header)} bytes, at most {MAX_HEADER_BYTES} allowed",
-    )
-    check_descriptions(described)
-    raw = (array_bytes(array) for array in message.arrays.values())
-    return [header, *raw, *(packed.frame for packed in message.packed.values())]
+    layout = [(name, dtype_name(array), array.shape) for name, array in message.arrays.items()]
+    layout += [(name, "uint8", packed.shape) for name, packed in message.packed.items()]
+    plain = {
+        "version": VERSION,
+        "kind": message.kind,
+        "session": message.session,
+        "seq": message.seq,
+        "deadline_ms": message.deadline_ms,
+        "codec": message.codec,
+        "timing": dict(message.timing),
+        "body": dict(message.body),
+    }
+    header = f'{_write_json(plain)[:-1]},"arrays":{descriptions(tuple(layout))}}}'.encode()
+    if len(header) > MAX_HEADER_BYTES:
+        raise WireError(f"the header has {len(header)} bytes, at most {MAX_HEADER_BYTES} allowed")
+    raw = [array_bytes(array) for array in message.arrays.values()]
+    return [header, *raw, *[packed.frame for packed in message.packed.values()]]
 
 
 def decode(frames: Sequence[Frame]) -> Message:
@@ -166,26 +167,47 @@ def decode(frames: Sequence[Frame]) -> Message:
     header = _parse_header(frames)
     try:
         _check_version(header)
-        complete = header.keys() == _KEYS
-        require(complete, lambda: f"the header needs exactly the keys {list(HEADER)}, got {show(sorted(header))}")
-        plain = {key: header[key] for key in HEADER if key not in ("version", "arrays")}
+        if header.keys() != _KEYS:
+            raise WireError(f"the header needs exactly the keys {list(HEADER)}, got {show(sorted(header))}")
         arrays, packed = decode_arrays(header["arrays"], frames[1:], header["codec"])
-        return Message(**plain, arrays=arrays, packed=packed)
+        return Message(*_PLAIN(header), arrays=arrays, packed=packed)
     except WireError as error:
         error.seq = header["seq"] if is_integer(header.get("seq")) else 0
         raise
 
 
 def _parse_header(frames: Sequence[Frame]) -> dict[str, Any]:
-    require(len(frames) > 0, "the message has no header frame")
+    if not frames:
+        raise WireError("the message has no header frame")
     size = len(frames[0])
-    require(size <= MAX_HEADER_BYTES, lambda: f"the header has {size} bytes, at most {MAX_HEADER_BYTES} are allowed")
+    if size > MAX_HEADER_BYTES:
+        raise WireError(f"the header has {size} bytes, at most {MAX_HEADER_BYTES} are allowed")
     try:
-        header = _DECODER.decode(str(frames[0], "utf-8"))
+        header = _read_json(str(frames[0], "utf-8"))
     except (ValueError, RecursionError) as error:
         raise WireError(f"the header is not UTF-8 JSON: {show(str(error))}") from None
-    require(isinstance(header, dict), lambda: f"the header must be a JSON object, got {show(header)}")
+    if not isinstance(header, dict):
+        raise WireError(f"the header must be a JSON object, got {show(header)}")
     return header
+
+
+def _read_json(text: str) -> object:
+    """What the text says; white space around it costs a second reading, and is looked for only if there is some."""
+    if text[:1] == "{":
+        value, end = _DECODER.raw_decode(text)
+        if end == len(text):
+            return value
+    return _DECODER.decode(text)
+
+
+def _json_writer() -> Callable[[object], str]:
+    """`JSONEncoder.encode`, its parts made once: it makes them in each call, which takes longer than to write."""
+    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+    make = json.encoder.c_make_encoder  # pyright: ignore[reportAttributeAccessIssue]
+    if make is None:  # an interpreter without the C part of json
+        return encoder.encode
+    pieces = make(None, encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
+    return lambda value: "".join(pieces(value, 0))
 
 
 def _finite(text: str) -> float:
@@ -206,5 +228,6 @@ def _check_version(header: Mapping[str, Any]) -> None:
 
 
 _KEYS = frozenset(HEADER)
-_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # made once: the functions of json make one a call
+_PLAIN = itemgetter("kind", "seq", "session", "deadline_ms", "codec", "timing", "body")  # as Message takes them
+_write_json = _json_writer()
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
