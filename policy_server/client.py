@@ -8,7 +8,7 @@ from typing import Any
 
 import zmq
 
-from policy_server import messages
+from policy_server import messages, sockets
 from policy_server.arrays import MAX_MESSAGE_BYTES
 from policy_server.checks import WireError
 from policy_server.codecs import INSTALL, Codec
@@ -21,7 +21,6 @@ from vla.resampling import square
 HELLO_WAIT = 0.5  # [s] for the first answer to hello, doubled each time
 QUEUED_MESSAGES = 4
 FIRST_RECONNECT, LONGEST_RECONNECT = 20, 1000  # [ms] back-off of a connection that is refused
-LENT = 512 * 1024  # [bytes] frames from this size on are not copied; below, a copy is faster than the bookkeeping
 HANDSHAKE = 1000  # [ms] after which a connection that says nothing is made again
 OWN_FAULT = ("input", "malformed", "version", "spec")  # error types that the caller can mend
 
@@ -164,6 +163,8 @@ class RemotePolicy:
         options = {
             zmq.LINGER: 0,
             zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES,
+            zmq.SNDTIMEO: sockets.milliseconds(self.timeout),  # ZeroMQ learns late that its queue is empty again
+            zmq.SNDBUF: sockets.send_buffer(self.endpoint),
             zmq.SNDHWM: QUEUED_MESSAGES,
             zmq.RCVHWM: QUEUED_MESSAGES,
             zmq.RECONNECT_IVL: FIRST_RECONNECT,
@@ -173,7 +174,6 @@ class RemotePolicy:
         }
         for option, value in options.items():
             dealer.setsockopt(option, value)
-        dealer.copy_threshold = LENT
         if self._keys is not None:
             protect_client(dealer, self._keys)
         try:
@@ -213,27 +213,33 @@ class RemotePolicy:
         frames = encode(request(self._seq))
         if self._socket.closed:  # the last call was given up, and its request and reply with it
             self._socket = self._connect()
-        self._wait(zmq.POLLOUT, end, timeout)
-        self._socket.send_multipart([b"", *frames], copy=False)
-        while True:
-            self._wait(zmq.POLLIN, end, timeout)
-            reply = self._receive()
-            if reply.seq == self._seq or (reply.seq == 0 and reply.kind == "error"):
-                break  # an earlier seq is a late reply to a call that was given up
+        try:
+            sockets.send(self._socket, [b"", *frames])
+            reply = self._reply(end)
+        except zmq.Again:
+            self._socket.close()
+            raise self._unavailable(timeout) from None
         if reply.kind == "error":
             self._raise(*messages.read_failure(reply))
         return reply
 
-    def _receive(self) -> Message:
+    def _reply(self, end: float) -> Message:
+        """The reply to the last request; an earlier seq is a late reply to a call that was given up.
+
+        Raises:
+            zmq.Again: if it has not come at `end`.
+        """
+        while True:
+            self._socket.setsockopt(zmq.RCVTIMEO, sockets.milliseconds(end - perf_counter()))
+            reply = self._decode(sockets.receive(self._socket))
+            if reply.seq == self._seq or (reply.seq == 0 and reply.kind == "error"):
+                return reply
+
+    def _decode(self, frames: list[zmq.Frame]) -> Message:
         try:
-            return decode(self._socket.recv_multipart(copy=True)[1:])
+            return decode([frame.buffer for frame in frames[1:]])
         except WireError as error:
             raise InputError(f"the server at {self.endpoint} answered: {error}; {error.hint}") from None
-
-    def _wait(self, event: int, end: float, timeout: float) -> None:
-        if not self._socket.poll(max(0, math.ceil(1000 * (end - perf_counter()))), event):
-            self._socket.close()
-            raise self._unavailable(timeout)
 
     def _raise(self, error_type: str, text: str, hint: str) -> None:
         message = f"the server at {self.endpoint} answered {error_type}: {text}" + (f" ({hint})" if hint else "")

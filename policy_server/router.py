@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import zmq
 
+from policy_server import sockets
 from policy_server.arrays import MAX_MESSAGE_BYTES, Frame
 from policy_server.peers import Exchange
+from policy_server.sockets import LOOPBACK
 from policy_server.wire import Message
 from vla.api import InputError
 
@@ -16,7 +18,6 @@ LINGER_MS = 1000  # the last reply still leaves when the server stops
 QUEUED_MESSAGES = 16  # per client and direction, inside ZeroMQ
 HEARTBEAT_MS, SILENCE_MS = 5_000, 15_000  # a peer that vanished without a word is dropped, with what waits for it
 ENDPOINT = re.compile(r"tcp://(?P<host>[^/]+):(?P<port>\*|\d+)")
-LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|\[::1\]")
 
 
 def check_endpoint(endpoint: str, protected: bool, insecure: bool) -> None:
@@ -91,7 +92,7 @@ def send(router: "zmq.Socket[bytes]", frames: list[Frame]) -> bool:
 
 def _sent(router: "zmq.Socket[bytes]", frames: list[Frame]) -> bool:
     try:
-        router.send_multipart(frames, zmq.NOBLOCK)
+        sockets.send(router, frames, sockets.NOBLOCK)
     except zmq.Again:
         return False
     except zmq.ZMQError as error:

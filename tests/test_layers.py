@@ -19,7 +19,7 @@ PACKAGES = {
     "vla": "vla",
 }
 COMMAND_LINE = frozenset({"hydra", "omegaconf", "cadence_configs"})
-WIRE_PARTS = ("arrays", "bodies", "checks", "codecs", "messages", "wire")
+WIRE_PARTS = ("arrays", "bodies", "checks", "codecs", "messages", "sockets", "wire")
 HEAVY = frozenset({"torch", "transformers", "mujoco", "scipy", "matplotlib", "av", "pyarrow", "zmq", "hydra"})
 
 MODEL_LIBRARIES = (
