@@ -47,6 +47,15 @@ class Request:
         """Whether it asks to forget its session rather than for actions."""
         return self.message.kind == "reset"
 
+    def stages(self, now: float) -> dict[str, float]:
+        """[ms] of the wire's stages, if it is answered now."""
+        return {
+            "wire_decode": 1000 * (self.decoded - self.arrived),
+            "queue": 1000 * (self.started - self.decoded),
+            **({"image_decode": self.image_decode} if self.message.packed else {}),
+            "server": 1000 * (now - self.arrived),
+        }
+
     def expired(self, now: float) -> bool:
         """Whether the sender's deadline has passed."""
         deadline = self.message.deadline_ms
@@ -116,7 +125,8 @@ class Mailbox:
         late = [request for request in self if request.expired(now)]
         for request in late:
             self._turns[request.client].remove(request)
-        self._turns = {client: queue for client, queue in self._turns.items() if queue}
+        if late:
+            self._turns = {client: queue for client, queue in self._turns.items() if queue}
         return late
 
     def take_all(self) -> list[Request]:

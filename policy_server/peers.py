@@ -1,4 +1,4 @@
-"""Whom the server answers, and in whose words: the seam between its thread and the protocols it speaks (no zmq)."""
+"""Whom the server answers, and in whose words: the seam between its threads and the protocols it speaks (no zmq)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
@@ -34,7 +34,7 @@ class Peer(Exchange, Protocol):
         ...
 
     def send(self, frames: list[Frame]) -> bool:
-        """Send without waiting; whether the reply is on its way. Called by the server's thread."""
+        """Send without waiting; whether the reply is on its way. Called by one thread at a time."""
         ...
 
 

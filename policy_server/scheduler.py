@@ -38,11 +38,11 @@ class Batching:
 
 
 class Scheduler:
-    """Keeps one policy busy with the requests of many clients; used by one thread.
+    """Keeps one policy busy with the requests of many clients; used by one thread at a time.
 
     Args:
         policy: what answers.
-        wake: called, in another thread, when `take_finished` has something.
+        ended: called, in the policy's thread, when `take_finished` has something.
         batching: how many observations the policy answers at once.
         idle: [s] after which the policy forgets a session that nobody uses.
 
@@ -50,13 +50,13 @@ class Scheduler:
         InputError: on batching with a policy that has no `infer_batch`.
     """
 
-    def __init__(self, policy: Policy, wake: Callable[[], None], batching: Batching, idle: float) -> None:
+    def __init__(self, policy: Policy, ended: Callable[[], None], batching: Batching, idle: float) -> None:
         if batching.max_batch > 1 and not isinstance(policy, BatchPolicy):
             raise InputError(f"{policy.spec.model} answers one observation at a time: max_batch must be 1")
         self._batching = batching
         self._mailbox = Mailbox()
         self._sessions = Sessions(idle)
-        self._worker = Worker(policy, wake)
+        self._worker = Worker(policy, ended)
 
     @property
     def busy(self) -> bool:
@@ -111,9 +111,9 @@ class Scheduler:
 
     def state(self) -> Load:
         """What there is to do now."""
-        waiting = min((request.arrived for request in self._mailbox), default=None)
+        waiting = [request.arrived for request in self._mailbox]
         job = self._worker.job
-        return Load(None if job is None else job.started, waiting, len(self._mailbox), len(self._sessions))
+        return Load(None if job is None else job.started, min(waiting, default=None), len(waiting), len(self._sessions))
 
     def load(self, now: float) -> dict[str, object]:
         """What `health` says: how long the policy has been running [ms], what waits, and whose memory it holds."""
@@ -128,7 +128,9 @@ class Scheduler:
     def _batch_due(self) -> float:
         """[s] when the waiting requests are no longer held back for others to join them."""
         waiting = list(self._mailbox)
-        oldest = min((request.arrived for request in waiting), default=math.inf)
+        if not waiting:
+            return math.inf
+        oldest = min([request.arrived for request in waiting])
         full = len(waiting) >= self._batching.max_batch or any(request.is_reset for request in waiting)
         return oldest if full else oldest + self._batching.max_wait_ms / 1000
 

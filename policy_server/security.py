@@ -153,6 +153,14 @@ def protect_server(router: "zmq.Socket[bytes]", keys: ServerKeys) -> None:
     router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
+def guard(router: "zmq.Socket[bytes]", keys: ServerKeys | None) -> "Doorkeeper | None":
+    """Protect a socket that is not bound yet, and who is to answer for it; None if there are no keys."""
+    if keys is None:
+        return None
+    protect_server(router, keys)
+    return Doorkeeper(router.context, keys.clients)
+
+
 def protect_client(dealer: "zmq.Socket[bytes]", keys: ClientKeys) -> None:
     """Let a socket that is not connected yet speak to the server with this key alone."""
     dealer.curve_publickey, dealer.curve_secretkey = keys.pair.public, keys.pair.secret

@@ -1,15 +1,17 @@
-"""Serves any Policy over ZeroMQ: one thread does input and output, another runs the policy."""
+"""Serves any Policy over ZeroMQ: one thread receives, another runs the policy and sends what it answered.
+
+Both use the ROUTER, the mailbox and the counters, in turns: whoever does holds a lock, and never waits meanwhile.
+"""
 
 import logging
-import socket
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from time import perf_counter
 
 import zmq
 
-from policy_server import messages
+from policy_server import messages, sockets
 from policy_server.arrays import Frame
 from policy_server.checks import WireError
 from policy_server.codecs import available
@@ -17,7 +19,8 @@ from policy_server.mailbox import Request
 from policy_server.peers import Dialect, Dialects, Peer
 from policy_server.router import RouterPeer, bind, check_endpoint, new_router, opened
 from policy_server.scheduler import Batching, Scheduler
-from policy_server.security import Doorkeeper, ServerKeys, protect_server
+from policy_server.security import ServerKeys, guard
+from policy_server.waiting import Waiting
 from policy_server.watching import Monitor, Watcher
 from policy_server.wire import Message
 from policy_server.worker import Result
@@ -26,6 +29,7 @@ from vla.api import InputError, Policy
 log = logging.getLogger(__name__)
 
 SIGNAL_WAIT = 0.2  # [s] the kernel may hand a signal to any thread; Python runs its handler when the main thread wakes
+GLANCE = 1000  # [ms] the receiving thread looks at least so often whether a session is to be forgotten
 MAX_RECEIVED_AT_ONCE = 64  # finished answers leave even while requests pour in
 
 
@@ -67,11 +71,13 @@ class PolicyServer:
         check_endpoint(endpoint, keys is not None, insecure)
         self.endpoint = endpoint
         self._policy = policy
+        self._spec_id = messages.spec_id(policy.spec)
         self._keys = keys
-        self._dialects = Dialects(dialects, self._wake)
+        self._dialects = Dialects(dialects, lambda: self._waiting.ring())
         self._monitor = Monitor(watchers)
         self.tally = self._monitor.tally
-        self._scheduler = Scheduler(policy, self._wake, batching, idle)
+        self._scheduler = Scheduler(policy, self._job_ended, batching, idle)
+        self._turns = threading.Lock()
         self._stopping = threading.Event()
         self._served = self._failed = 0
         self._broken: BaseException | None = None
@@ -86,18 +92,11 @@ class PolicyServer:
         with ExitStack() as undo:
             undo.callback(lambda: self._context.destroy(linger=0))
             self._router = new_router(self._context, self.endpoint)
-            self._door = self._guard()
+            self._waiting = Waiting(self._router, guard(self._router, self._keys))
+            undo.callback(self._waiting.close)
             self.endpoint = bind(self._router, self.endpoint)
-            self._bell, self._ear = socket.socketpair()  # wakes the I/O thread, also from a signal handler
-            undo.callback(self._close_bell)
-            self._bell.setblocking(False)
             self._dialects.open(self.stop)
             undo.pop_all()
-        self._poller = zmq.Poller()
-        self._poller.register(self._router, zmq.POLLIN)
-        self._poller.register(self._ear.fileno(), zmq.POLLIN)
-        if self._door is not None:
-            self._poller.register(self._door.socket, zmq.POLLIN)
         self._io = threading.Thread(target=self._serve, name="policy-server-io", daemon=True)
         self._io.start()
         log.info("serving %s at %s", self._policy.spec.model, self.endpoint)
@@ -109,7 +108,6 @@ class PolicyServer:
         self._dialects.close()
         self._scheduler.close()
         self._context.term()
-        self._close_bell()
         if self._broken is not None and raised is None:
             raise self._broken
 
@@ -127,56 +125,70 @@ class PolicyServer:
     def stop(self) -> None:
         """Finish the running request, refuse the waiting ones; returns at once, safe in a signal handler."""
         self._stopping.set()
-        self._wake()
-
-    def _close_bell(self) -> None:
-        self._bell.close()
-        self._ear.close()
-
-    def _guard(self) -> Doorkeeper | None:
-        if self._keys is None:
-            return None
-        protect_server(self._router, self._keys)
-        return Doorkeeper(self._context, self._keys.clients)
-
-    def _wake(self) -> None:
-        with suppress(BlockingIOError, OSError):  # full: it is awake already; closed: nobody is left to wake
-            self._bell.send(b"\0")
+        self._waiting.ring()
 
     def _serve(self) -> None:
-        """The I/O thread: the only one that touches the ROUTER, the mailbox and the counters."""
+        """The I/O thread: receives everything, and answers what the policy is not needed for."""
         try:
-            while self._scheduler.busy or not self._stopping.is_set():
+            while self._broken is None and (self._scheduler.busy or not self._stopping.is_set()):
                 self._turn()
-            self._receive()
-            self._receive_delivered()
-            self._refuse_waiting()
-        except BaseException as error:  # raised again in the thread that waits for this one
-            log.critical("the server broke: %s: %s", type(error).__name__, error)
-            self._broken = error
+            with self._turns:
+                self._receive()
+                self._receive_delivered()
+                self._refuse_waiting()
+        except BaseException as error:
+            self._break(error)
         finally:
-            self._router.close()
-            if self._door is not None:
-                self._door.socket.close()
+            with self._turns:
+                self._router.close()
+            self._waiting.close()
 
     def _turn(self) -> None:
-        ready = dict(self._poller.poll(self._scheduler.patience(perf_counter())))
-        if self._ear.fileno() in ready:
-            self._ear.recv(4096)
-        if self._door is not None and self._door.socket in ready:
-            self._door.answer()
-        self._finish()
-        if self._router in ready:
-            self._receive()
+        with self._turns:
+            patience = self._patience()
+        self._waiting.wait(patience)
+        with self._turns:
+            self._work()
+
+    def _job_ended(self) -> None:
+        """The policy's thread answers for itself: to wake the other for it takes longer than the answer."""
+        try:
+            with self._turns:
+                if self._router.closed:
+                    return
+                self._finish()
+                self._work()  # also what the ROUTER announced while it sent, which the other thread is not told again
+                hurry = self._stopping.is_set() or self._patience() < GLANCE
+        except BaseException as error:
+            self._break(error)
+            hurry = True
+        if hurry:
+            self._waiting.ring()
+
+    def _work(self) -> None:
+        """Take what has come, and keep the policy busy with it."""
+        self._receive()
         self._receive_delivered()
         self._start_next()
         self.tally.load = self._scheduler.state()
 
+    def _patience(self) -> int:
+        """[ms] after which there is work although nothing comes, at most GLANCE."""
+        if sockets.readable(self._router):
+            return 0
+        patience = self._scheduler.patience(perf_counter())
+        return GLANCE if patience is None else min(patience, GLANCE)
+
+    def _break(self, error: BaseException) -> None:
+        """Keep what ended the server for the thread that waits for it."""
+        log.critical("the server broke: %s: %s", type(error).__name__, error)
+        self._broken = error
+
     def _receive(self) -> None:
         for _ in range(MAX_RECEIVED_AT_ONCE):
-            if not int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:  # cheaper than an exception
+            if not sockets.readable(self._router):  # cheaper than an exception
                 return
-            self._take(self._router.recv_multipart(zmq.NOBLOCK, copy=False), perf_counter())
+            self._take(sockets.receive(self._router, sockets.NOBLOCK), perf_counter())
 
     def _receive_delivered(self) -> None:
         for peer, payload, arrived in self._dialects.take(MAX_RECEIVED_AT_ONCE):
@@ -204,13 +216,12 @@ class PolicyServer:
             embodiment = messages.read_hello(message)
             if embodiment is not None and (differences := embodiment.differences(spec)):
                 raise WireError("; ".join(differences), "spec", "change the client's set-up or serve another policy")
-            return _timed(messages.welcome(message.seq, spec, available()), arrived)
-        if message.kind == "health":
+            return messages.timed(messages.welcome(message.seq, spec, available()), perf_counter() - arrived)
+        if message.kind in ("health", "metrics"):
             messages.empty(message)
-            return _timed(Message("health", message.seq, body=self._health()), arrived)
-        if message.kind == "metrics":
-            messages.empty(message)
-            return _timed(Message("metrics", message.seq, body=self._monitor.body()), arrived)
+            self.tally.load = self._scheduler.state()  # with what came in this turn
+            body = self._health() if message.kind == "health" else self._monitor.body()
+            return messages.timed(Message(message.kind, message.seq, body=body), perf_counter() - arrived)
         if message.kind == "error":
             raise WireError("a client sends hello, infer, reset, health or metrics, not error")
         self._enqueue(peer, message, arrived)
@@ -218,7 +229,7 @@ class PolicyServer:
 
     def _enqueue(self, peer: Peer, message: Message, arrived: float) -> None:
         if message.kind == "infer":
-            observation = messages.read_infer(message, self._policy.spec)
+            observation = messages.read_infer(message, self._policy.spec, self._spec_id)
         else:
             messages.empty(message)
             observation = None
@@ -242,12 +253,7 @@ class PolicyServer:
     def _reply(self, request: Request, result: Result) -> Message:
         if isinstance(result, Exception):
             raise result
-        stages = {
-            "wire_decode": 1000 * (request.decoded - request.arrived),
-            "queue": 1000 * (request.started - request.decoded),
-            **({"image_decode": request.image_decode} if request.message.packed else {}),
-            "server": 1000 * (perf_counter() - request.arrived),
-        }
+        stages = request.stages(perf_counter())
         self._monitor.replied(request, result, stages)
         if result is None:
             return Message("reset", request.message.seq, request.session, timing=stages)
@@ -289,10 +295,5 @@ class PolicyServer:
 
     def _health(self) -> dict[str, object]:
         status = "stopping" if self._stopping.is_set() else "ready"
-        counts = {"served": self._served, "failed": self._failed}
-        return {"status": status, **self._scheduler.load(perf_counter()), **counts}
-
-
-def _timed(reply: Message, arrived: float) -> Message:
-    elapsed = 1000 * (perf_counter() - arrived)
-    return Message(reply.kind, reply.seq, reply.session, timing={"server": elapsed}, body=reply.body)
+        load = self._scheduler.load(perf_counter())
+        return {"status": status, **load, "served": self._served, "failed": self._failed}

@@ -38,9 +38,11 @@ class Sessions:
     def take_idle(self, now: float) -> list[str]:
         """The sessions that the policy should forget now; they count as forgotten."""
         surplus = len(self._used) - self._most
-        stale = [
-            s for index, (s, (_, last)) in enumerate(self._used.items()) if index < surplus or self._late(last, now)
-        ]
+        stale: list[str] = []
+        for session, (_, last) in self._used.items():  # the rest were used later still
+            if len(stale) >= surplus and now < last + self._idle:
+                break
+            stale.append(session)
         for session in stale:
             del self._used[session]
         return stale
@@ -48,6 +50,3 @@ class Sessions:
     def due(self) -> float:
         """[s] when a session will have been unused for too long; infinity if there is none."""
         return next((last + self._idle for _, last in self._used.values()), math.inf)
-
-    def _late(self, last: float, now: float) -> bool:
-        return now >= last + self._idle

@@ -1,6 +1,6 @@
 """What a server counts: outcomes, milliseconds by stage, what waits (standard library only).
 
-The I/O thread counts; any thread may ask for a `Snapshot`.
+The server's threads count; any thread may ask for a `Snapshot`.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 EDGES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, math.inf)  # [ms]
 RECENT = 500  # newest values of a stage that percentiles are taken of
@@ -23,8 +23,7 @@ OTHER = "other"
 ANSWERED, RESET, SUPERSEDED, EXPIRED = "answered", "reset", "superseded", "expired"
 
 
-@dataclass(frozen=True)
-class Load:
+class Load(NamedTuple):
     """What a server has to do.
 
     Attributes:
@@ -179,8 +178,10 @@ class Tally:
             )
 
     def _stage(self, name: str) -> Stage:
-        known = name if name in self._stages or len(self._stages) < MOST_STAGES else OTHER
-        return self._stages.setdefault(known, Stage())
+        known = self._stages.get(name)
+        if known is not None:
+            return known
+        return self._stages.setdefault(name if len(self._stages) < MOST_STAGES else OTHER, Stage())
 
 
 def resident_bytes() -> int | None:

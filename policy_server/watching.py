@@ -1,4 +1,4 @@
-"""Watching a server: what is told about every answer, and how it is kept off the I/O thread (no zmq)."""
+"""Watching a server: what is told about every answer, and how it is kept off the server's threads (no zmq)."""
 
 import logging
 import threading
@@ -39,7 +39,7 @@ class Answered:
 
 
 class Watcher(Protocol):
-    """Is told about every answer, by the I/O thread: `saw` must return at once and never raise."""
+    """Is told about every answer, by a thread of the server's: `saw` must return at once and never raise."""
 
     def saw(self, event: Answered) -> None: ...
 
@@ -53,7 +53,7 @@ class Watcher(Protocol):
 
 
 class Monitor:
-    """Counts what becomes of every request and tells the watchers; used by the I/O thread.
+    """Counts what becomes of every request and tells the watchers; used by one thread at a time.
 
     Args:
         watchers: to tell about every answer.
@@ -70,6 +70,8 @@ class Monitor:
         else:
             timing = {**chunk.timing, **stages}
             self.tally.answered(request.session, timing, request.message.deadline_ms, perf_counter())
+        if not self._watchers:
+            return
         event = Answered(request.client, request.session, request.observation, chunk)
         for watcher in self._watchers:
             watcher.saw(event)

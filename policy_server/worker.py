@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from time import perf_counter
@@ -21,7 +20,7 @@ WARM_UP_STEPS = 3
 Result: TypeAlias = ActionChunk | Exception | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Job:
     """What the policy does at a stretch.
 
@@ -29,26 +28,26 @@ class Job:
         requests: one reset, or observations of different sessions.
         forget: sessions to forget before.
         started: [s] when it was handed to the worker.
-        future: what `answer` returns.
+        ended: what `answer` returned or raised; None while the job is under way.
     """
 
     requests: Sequence[Request]
     forget: Sequence[str]
     started: float
-    future: "Future[list[Result]]"
+    ended: "list[Result] | BaseException | None" = None
 
     @property
     def forgetting_failed(self) -> bool:
         """Whether the policy could not forget a session, so that no request was run; once the job has ended."""
-        return self.future.exception() is not None
+        return isinstance(self.ended, BaseException)
 
     def results(self) -> list[Result]:
         """One for each request, once the job has ended; an exception is that request's failure."""
-        error = self.future.exception()
-        if error is None:
-            return self.future.result()
-        log.error("the policy could not forget sessions %a", list(self.forget), exc_info=error)
-        return [RuntimeError(f"the policy could not forget: {error}") for _ in self.requests]
+        assert self.ended is not None, "the job is under way"
+        if not isinstance(self.ended, BaseException):
+            return self.ended
+        log.error("the policy could not forget sessions %a", list(self.forget), exc_info=self.ended)
+        return [RuntimeError(f"the policy could not forget: {self.ended}") for _ in self.requests]
 
 
 class Worker:
@@ -56,15 +55,15 @@ class Worker:
 
     Args:
         policy: to run.
-        wake: called, in the worker's thread, when a job has ended.
+        ended: called, in the worker's thread, when a job has ended.
 
     Attributes:
         job: under way or ended but not taken; None when idle.
     """
 
-    def __init__(self, policy: Policy, wake: Callable[[], None]) -> None:
+    def __init__(self, policy: Policy, ended: Callable[[], None]) -> None:
         self._policy = policy
-        self._wake = wake
+        self._ended = ended
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self.job: Job | None = None
@@ -78,12 +77,12 @@ class Worker:
             # A daemon: a server that nobody closed must not keep its program from ending; `close` waits for the job.
             self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
             self._thread.start()
-        self.job = Job(requests, forget, now, Future())
+        self.job = Job(requests, forget, now)
         self._jobs.put(self.job)
 
     def take(self) -> Job | None:
         """The job that has ended, once."""
-        if self.job is None or not self.job.future.done():
+        if self.job is None or self.job.ended is None:
             return None
         ended, self.job = self.job, None
         return ended
@@ -98,10 +97,10 @@ class Worker:
         """One job after another. A queue hands them over in a third of the time that an executor takes."""
         while (job := self._jobs.get()) is not None:
             try:
-                job.future.set_result(answer(self._policy, job.requests, job.forget))
+                job.ended = answer(self._policy, job.requests, job.forget)
             except BaseException as error:  # it belongs to the job; whoever takes the job sees it
-                job.future.set_exception(error)
-            self._wake()
+                job.ended = error
+            self._ended()
 
 
 def answer(policy: Policy, requests: Sequence[Request], forget: Sequence[str]) -> list[Result]:

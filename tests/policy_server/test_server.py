@@ -219,12 +219,23 @@ class Breaking(PolicyServer):
         raise MemoryError("no room")
 
 
+class BreakingLater(PolicyServer):
+    """The thread of its policy ends with the first answer."""
+
+    def _finish(self) -> None:
+        raise MemoryError("no room")
+
+
+@pytest.mark.parametrize("breaking", [Breaking, BreakingLater])
 @pytest.mark.parametrize("wait", [PolicyServer.serve_forever, lambda server: server._io.join()])
 def test_what_breaks_the_server_reaches_its_owner(
-    connect: Connect, caplog: pytest.LogCaptureFixture, wait: Callable[[PolicyServer], None]
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
+    wait: Callable[[PolicyServer], None],
+    breaking: type[PolicyServer],
 ) -> None:
     def serve() -> None:
-        with Breaking(Digest()) as server:
+        with breaking(Digest()) as server:
             connect(server.endpoint).send(infer(1))
             wait(server)
 
@@ -246,6 +257,19 @@ def test_many_clients_at_once_all_get_their_own_answer(digest_server: PolicyServ
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(episode, range(8))) == list(map(alone, range(8)))
+
+
+def test_no_message_waits_for_another_to_come(digest_server: PolicyServer) -> None:
+    """Two threads use the ROUTER in turns: what one is told of a new message, the other is not told again."""
+
+    def robot(number: int) -> None:
+        with RemotePolicy(digest_server.endpoint, timeout=20.0) as remote:
+            for step in range(200):
+                assert step % 7 or remote.health()["status"] == "ready"
+                remote.infer(observation(session=f"robot-{number}", step=step))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(robot, range(4)))
 
 
 def test_a_stopping_server_leaves_no_thread_behind() -> None:
