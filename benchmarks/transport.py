@@ -2,6 +2,7 @@
 
 All servers run from the beginning, and contenders take turns, a block of requests each, so that whatever else the
 machine does meets all of them. Times are what a robot's program waits: from its arrays to actions in its arrays.
+`zeromq` is the floor: the frames that Cadence sends over the sockets that it uses, one thread each, nothing checked.
 
 python -m benchmarks.transport --requests 2000
 """
@@ -18,8 +19,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import zmq
 
 from benchmarks.peers import PEERS, Client
+from policy_server import sockets
 from policy_server.client import RemotePolicy
 from policy_server.codecs import Codec
 from policy_server.security import client_keys, server_keys, write_pair
@@ -36,6 +39,7 @@ OURS = {
     "cadence_png": Codec("png"),
     "cadence_jpeg": Codec("jpeg"),
 }
+HEADER = bytes(400)  # as long as Cadence's
 SLOW = ("cadence_png", "cadence_jpeg")  # asked a tenth as often
 
 
@@ -82,6 +86,39 @@ class OurClient:
         self._remote.close()
 
 
+def serve_floor(name: str, horizon: int, announce: Connection) -> None:
+    """In the server's process: send the last frame's numbers back, until the process is ended."""
+    router = zmq.Context().socket(zmq.ROUTER)
+    announce.send(f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}")
+    while True:
+        envelope, *_, state = sockets.receive(router)
+        actions = np.tile(np.frombuffer(state.buffer, np.float32), (horizon, 1))
+        sockets.send(router, [envelope.bytes, b"", HEADER, actions.data.cast("B")])
+
+
+class FloorClient:
+    """A DEALER that sends frames."""
+
+    def __init__(self, name: str, endpoint: str) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.SNDBUF, sockets.send_buffer(endpoint))
+        self._socket.connect(endpoint)
+
+    def infer(self, images: Mapping[str, Any], state: Any, instruction: str) -> Any:
+        """One frame an array."""
+        arrays = [array.data.cast("B") for array in (*images.values(), state)]
+        sockets.send(self._socket, [b"", HEADER, *arrays])
+        return np.frombuffer(sockets.receive(self._socket)[-1].buffer, np.float32).reshape(HORIZON, -1)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._context.destroy(linger=0)
+
+
+OTHERS = {**PEERS, "zeromq": (serve_floor, FloorClient)}
+
+
 def make_keys(folder: Path) -> None:
     """Keys of a server and of the one client that it lets in."""
     write_pair(folder, "server")
@@ -97,12 +134,12 @@ def start(name: str, size: tuple[int, int], keys: str, stack: ExitStack) -> Clie
     if name in OURS:
         process = spawn.Process(target=serve, args=(name, size, keys, there), daemon=True)
     else:
-        process = spawn.Process(target=PEERS[name][0], args=(name, HORIZON, there), daemon=True)
+        process = spawn.Process(target=OTHERS[name][0], args=(name, HORIZON, there), daemon=True)
     process.start()
     there.close()  # so that a server that dies is noticed
     stack.callback(process.join)
     stack.callback(process.terminate)
-    client = OurClient(name, here.recv(), keys) if name in OURS else PEERS[name][1](name, here.recv())
+    client = OurClient(name, here.recv(), keys) if name in OURS else OTHERS[name][1](name, here.recv())
     stack.callback(client.close)
     return client
 
@@ -152,9 +189,9 @@ def report(size: str, megabytes: float, times: dict[str, list[float]]) -> None:
     for name, values in times.items():
         worst = np.percentile(values, 99)
         print(f"{size:>15} {megabytes:6.2f} {name:>14} {len(values):6d} {median[name]:8.3f} {worst:8.3f}")
-    peers = {name: value for name, value in median.items() if name not in OURS}
-    if "cadence" in median and peers:
-        parts = [f"{median['cadence'] / value:.2f} x {name}" for name, value in peers.items()]
+    others = {name: value for name, value in median.items() if name not in OURS}
+    if "cadence" in median and others:
+        parts = [f"{median['cadence'] / value:.2f} x {name}" for name, value in others.items()]
         print(f"{'':>15} cadence: {', '.join(parts)}")
     if {"cadence", "cadence_curve"} <= set(median):
         print(f"{'':>15} CURVE: +{(median['cadence_curve'] - median['cadence']) / megabytes:.2f} ms per MB")
@@ -163,7 +200,7 @@ def report(size: str, megabytes: float, times: dict[str, list[float]]) -> None:
 def main() -> None:
     """Measure both image sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [*OURS, *PEERS]
+    names = [*OURS, *OTHERS]
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--contenders", nargs="+", choices=names, default=names)
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))

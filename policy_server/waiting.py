@@ -1,11 +1,13 @@
 """What the server's receiving thread waits for (pyzmq only)."""
 
+import select
 import socket
 from contextlib import suppress
 
 import zmq
 
 from policy_server.security import Doorkeeper
+from policy_server.sockets import readable
 
 
 class Waiting:
@@ -21,18 +23,16 @@ class Waiting:
         self._door = door
         self._bell, self._ear = socket.socketpair()
         self._bell.setblocking(False)
-        self._poller = zmq.Poller()
-        self._poller.register(router.fileno(), zmq.POLLIN)
-        self._poller.register(self._ear.fileno(), zmq.POLLIN)
-        if door is not None:
-            self._poller.register(door.socket, zmq.POLLIN)
+        self._poll = select.poll()  # ZeroMQ's own would use the sockets
+        for watched in (router, self._ear, *([] if door is None else [door.socket])):
+            self._poll.register(watched.fileno(), select.POLLIN)
 
     def wait(self, patience: int) -> None:
         """Return after `patience` [ms], or earlier if there is something to do."""
-        ready = dict(self._poller.poll(patience))
+        ready = [descriptor for descriptor, _ in self._poll.poll(patience)]
         if self._ear.fileno() in ready:
             self._ear.recv(4096)
-        if self._door is not None and self._door.socket in ready:
+        while self._door is not None and readable(self._door.socket):
             self._door.answer()
 
     def ring(self) -> None:

@@ -203,10 +203,11 @@ def _read_json(text: str) -> object:
 def _json_writer() -> Callable[[object], str]:
     """`JSONEncoder.encode`, its parts made once: it makes them in each call, which takes longer than to write."""
     encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
-    make = json.encoder.c_make_encoder  # pyright: ignore[reportAttributeAccessIssue]
-    if make is None:  # an interpreter without the C part of json
+    parts = (None, encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
+    try:
+        pieces = json.encoder.c_make_encoder(*parts)  # pyright: ignore[reportAttributeAccessIssue]
+    except (AttributeError, TypeError):  # an interpreter whose json has no such C part, or another one
         return encoder.encode
-    pieces = make(None, encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
     return lambda value: "".join(pieces(value, 0))
 
 

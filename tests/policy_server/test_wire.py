@@ -157,6 +157,12 @@ def test_decode_undoes_encode(message: Message) -> None:
     assert_same(decode(encode(message)), message)
 
 
+def test_headers_are_the_same_without_the_c_part_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = json.loads(bytes(encode(REQUEST)[0]))
+    monkeypatch.setattr("json.encoder.c_make_encoder", None)
+    assert wire._json_writer()(plain) == wire._write_json(plain)
+
+
 def test_views_and_fortran_order_arrive_as_they_look() -> None:
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     for array in (image[::2, ::-1], np.asfortranarray(image), image.transpose(1, 0, 2)):
