@@ -150,7 +150,7 @@ def test_the_policy_imitates_what_it_was_shown(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     run = trainer(tmp_path, cloning())
     with torch.no_grad():
-        next(run._learner.parameters()).fill_(float("nan"))
+        next(run.learner.parameters()).fill_(float("nan"))
     run.save()
     before = (tmp_path / "state.pt").read_bytes()
     with pytest.raises(Diverged, match="the loss is nan at step 0; the state saved last"):
