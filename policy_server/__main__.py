@@ -19,6 +19,7 @@ from policy_server.security import ServerKeys, server_keys
 from policy_server.server import PolicyServer
 from policy_server.worker import warm_up
 from vla.api import InputError, Policy
+from vla.aside import aside
 
 _NAMES = ("model", "accel", "device", "dtype", "init", "endpoint")
 _OPTIONAL_NAMES = ("checkpoint", "dataset", "robot", "announce", "keys", "clients")
@@ -38,7 +39,7 @@ def main(config: DictConfig) -> int:
     check_endpoint(options["endpoint"], protection["keys"] is not None, protection["insecure"])
     policy = _load(options)
     dialects = [load_dialect(name, policy.spec, options["insecure"]) for name in options["protocols"]]
-    warm_up(policy, batching.max_batch)
+    aside(lambda: warm_up(policy, batching.max_batch))
     with ExitStack() as stack:
         watchers = stack.enter_context(watching.watchers(policy.spec))
         seams = {"batching": batching, "dialects": dialects, "watchers": watchers}
