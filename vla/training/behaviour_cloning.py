@@ -97,7 +97,7 @@ class Trainer:
             Diverged: if a loss is not finite; the state saved last stays.
         """
         saved = time.monotonic()
-        with ThreadPoolExecutor(1) as ahead:
+        with _ahead() as ahead:
             coming = ahead.submit(self._batch, self.step)
             while self.step < self.cloning.steps:
                 batch = coming.result()
@@ -223,6 +223,16 @@ class Trainer:
 def _copied(module: Module) -> Module:
     """A copy that shares what is not trained."""
     return copy.deepcopy(module, {id(each): each for each in module.parameters() if not each.requires_grad})
+
+
+def _ahead() -> ThreadPoolExecutor:
+    """A thread that prepares batches on one core: with a team of its own it would put the learner's to sleep, see
+    `vla.aside`."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(1)
+    pool.submit(torch.set_num_threads, 1).result()
+    torch.set_num_threads(threads)  # of this thread, and of the libraries that know one number only
+    return pool
 
 
 def _trained(module: nn.Module, learner: nn.Module) -> dict[str, Tensor]:
