@@ -39,7 +39,7 @@ def main(config: DictConfig) -> int:
     check_endpoint(options["endpoint"], protection["keys"] is not None, protection["insecure"])
     policy = _load(options)
     dialects = [load_dialect(name, policy.spec, options["insecure"]) for name in options["protocols"]]
-    aside(lambda: warm_up(policy, batching.max_batch))
+    aside(warm_up)(policy, batching.max_batch)
     with ExitStack() as stack:
         watchers = stack.enter_context(watching.watchers(policy.spec))
         seams = {"batching": batching, "dialects": dialects, "watchers": watchers}

@@ -7,25 +7,32 @@ asked in another took three times as long for an answer. A team ends with the th
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def aside(work: Callable[[], T]) -> T:
-    """Do it in a thread of its own, wait for it, and return or raise what it does."""
-    returned: list[T] = []
-    raised: list[BaseException] = []
+def aside(work: Callable[P, T]) -> Callable[P, T]:
+    """The same function in a thread of its own for each call, which waits for it and returns or raises what it does."""
 
-    def run() -> None:
-        try:
-            returned.append(work())
-        except BaseException as error:  # raised again in the thread that waits
-            raised.append(error)
+    @wraps(work)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        returned: list[T] = []
+        raised: list[BaseException] = []
 
-    thread = threading.Thread(target=run, name="aside", daemon=True)  # whoever interrupts the wait need not wait longer
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
-    return returned[0]
+        def run() -> None:
+            try:
+                returned.append(work(*args, **kwargs))
+            except BaseException as error:  # raised again in the thread that waits
+                raised.append(error)
+
+        thread = threading.Thread(target=run, name="aside", daemon=True)  # who interrupts the wait need not wait longer
+        thread.start()
+        thread.join()
+        if raised:
+            raise raised[0]
+        return returned[0]
+
+    return called

@@ -197,6 +197,7 @@ def model_names() -> list[str]:
     return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{native.CONFIG}"))
 
 
+@aside
 def load_policy(
     model: str = "tiny",
     checkpoint: str | Path | None = None,
@@ -229,35 +230,22 @@ def load_policy(
     place = find_device(device)
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("init", init, (TRAINED, RANDOM))
-    choices = Choices(dataset, robot)
-    return aside(lambda: _loaded(model, checkpoint, chosen, place, DTYPES[dtype], init, choices))
+    directory = _directory(model, checkpoint, init)
+    digest = RANDOM
+    if directory is None:
+        loaded = presets.build(model, place, DTYPES[dtype])
+    elif init == RANDOM:
+        loaded = _untrained(directory, dataset or robot)
+    else:
+        loaded, digest = _read(directory, Choices(dataset, robot), place, DTYPES[dtype])
+    name = model if checkpoint is None else Path(checkpoint).resolve().name
+    return VlaPolicy(loaded, chosen, name, digest, place, DTYPES[dtype], directory=directory)
 
 
 def noise_seed(session: str, step: int) -> int:
     """A seed in [0, 2**63) that is the same in every process."""
     digest = hashlib.sha256(f"{session}\x1f{step}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def _loaded(
-    model: str,
-    checkpoint: str | Path | None,
-    recipe: Recipe,
-    place: torch.device,
-    dtype: torch.dtype,
-    init: str,
-    choices: Choices,
-) -> VlaPolicy:
-    directory = _directory(model, checkpoint, init)
-    digest = RANDOM
-    if directory is None:
-        loaded = presets.build(model, place, dtype)
-    elif init == RANDOM:
-        loaded = _untrained(directory, choices.dataset or choices.robot)
-    else:
-        loaded, digest = _read(directory, choices, place, dtype)
-    name = model if checkpoint is None else Path(checkpoint).resolve().name
-    return VlaPolicy(loaded, recipe, name, digest, place, dtype, directory=directory)
 
 
 def _read(directory: Path, choices: Choices, device: torch.device, dtype: torch.dtype) -> tuple[Checkpoint, str]:

@@ -31,9 +31,9 @@ def test_it_returns_and_raises_what_the_work_does_in_a_thread_that_ends() -> Non
     def work() -> str:
         return threading.current_thread().name
 
-    assert aside(work) == "aside"
+    assert aside(work)() == "aside"
     with pytest.raises(ZeroDivisionError):
-        aside(lambda: 1 / 0)
+        aside(lambda: 1 / 0)()
     assert all(thread.name != "aside" for thread in threading.enumerate())
 
 
