@@ -12,6 +12,7 @@ import pytest
 from policy_server.client import RemotePolicy
 from policy_server.scheduler import Batching
 from policy_server.server import PolicyServer
+from policy_server.wire import Message
 from tests.policies import SPEC, Digest, Gated, observation
 from tests.policy_server.sockets import Raw, infer
 from vla.api import ActionChunk, Observation
@@ -70,8 +71,12 @@ def test_every_message_of_an_overload_has_a_reply_and_nobody_starves(raw: Raw, g
     sent = [(f"robot {number}", next(seqs)) for _ in range(3) for number in range(5)]
     for session, seq in sent:
         raw.send(infer(seq, session=session))
+    raw.send(Message("health", next(seqs)))
+    replies = []
+    while (reply := raw.receive()).kind != "health":  # until then messages were still under way
+        replies.append(reply)
     gated.gate.release(100)
-    replies = [raw.receive() for _ in range(1 + len(sent))]
+    replies += [raw.receive() for _ in range(1 + len(sent) - len(replies))]
     assert {reply.seq for reply in replies} == {1, *(seq for _, seq in sent)}
     answered = {reply.session for reply in replies if reply.kind == "infer"}
     assert answered == {"first", *(f"robot {number}" for number in range(5))}
