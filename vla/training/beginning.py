@@ -69,7 +69,7 @@ def begins_at(start: str | None) -> tuple[Path | None, Path | None]:
     return (directory / "checkpoint", state) if state.exists() else (directory, None)
 
 
-def stood(given: Checkpoint, state: Path) -> None:
+def restore_learner(given: Checkpoint, state: Path) -> None:
     """Give the model of a run's checkpoint, which holds the average, the weights that the run would have changed next.
 
     Raises:
@@ -83,7 +83,7 @@ def stood(given: Checkpoint, state: Path) -> None:
     given.model.load_state_dict(had)
 
 
-def knew(keypoints: KeypointHead, state: Path) -> None:
+def restore_keypoints(keypoints: KeypointHead, state: Path) -> None:
     """Give the auxiliary head, which no checkpoint holds, the weights it had at the end of another run.
 
     Raises:

@@ -19,7 +19,7 @@ from vla.models.trunk import TrunkConfig
 from vla.processing import Processing
 from vla.tokenizer import prompt_ids
 from vla.training.batches import Batches, Prompts
-from vla.training.beginning import begins_at, continuing, knew, origin, starting, stood, untaught
+from vla.training.beginning import begins_at, continuing, origin, restore_keypoints, restore_learner, starting, untaught
 from vla.training.behaviour_cloning import Trainer
 from vla.training.blocks import Blocks
 from vla.training.checks import require_kind, require_number, require_texts, require_whole
@@ -87,7 +87,7 @@ def prepare(options: dict[str, Any]) -> Run:
     tokens = None if options["objective"] == DIFFUSION else _group("tokens", Tokens, options)
     given = None if start is None else origin(start, speaks=tokens is not None)
     if given and past:
-        stood(given, past)
+        restore_learner(given, past)
     sizes = given.model.config.to_dict() if given else options["model"]
     cloning = _cloning(options, sizes["image_size"], sizes["patch_size"])
     torch.set_num_threads(options["threads"])
@@ -116,7 +116,7 @@ def prepare(options: dict[str, Any]) -> Run:
             raise InputError("the dataset has no key points to learn as well; add keypoint_weight=0")
         keypoints = KeypointHead(names, model.config.language_width)
         if past:
-            knew(keypoints, past)
+            restore_keypoints(keypoints, past)
     batches = [Batches(data, frames, processing, prompts, options["seed"]) for frames in (train_frames, held_out)]
     identity = _identity(data, options["validation_fraction"], model.config, processing)
     identity["from"] = None if start is None else native.weights_hash(start)

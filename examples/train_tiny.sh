@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Everything that makes `tiny`, from the root of a checkout: demonstrations, cloning, corrections, and cloning on with both.
-# Each command goes on where it was interrupted. The model card beside this file says what it took and what came of it.
+# One policy for both robots and nine tasks, from nothing: demonstrations, cloning, corrections, and cloning on with both.
+# Run it in the root of a checkout; each command goes on where it was interrupted. What ships as `tiny` now is older and
+# knows one task: vla/pretrained/README.md.
 set -euo pipefail
 
 widowx='tasks=[widowx_spoon_on_towel,widowx_carrot_on_plate,widowx_stack_cube,widowx_put_eggplant_in_basket]'
@@ -28,4 +29,4 @@ correct widowx_perturbed "$widowx" 40 official 12 "$perturbed"
 correct google_perturbed "$google" 40 official 12 "$perturbed"
 
 cadence-train recipe=tiny_corrected
-cadence-calibrate checkpoint=runs/train/tiny_corrected/checkpoint
+cadence-calibrate checkpoint=runs/train/tiny_corrected/checkpoint 'dataset=[runs/demonstrations/widowx,runs/demonstrations/google]'
