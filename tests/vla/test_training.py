@@ -17,6 +17,7 @@ from tests.vla.small import small_model
 from vla.api import InputError
 from vla.training.attention import use_training_operations
 from vla.training.behaviour_cloning import Diverged, Trainer
+from vla.training.objectives import Diffusion
 from vla.training.optimizer import Optimizer, cosine
 from vla.training.schedule import WARMUP_STEPS, Phase
 
@@ -169,6 +170,15 @@ def test_training_operations_change_nothing_but_rounding() -> None:
         ]
     torch.testing.assert_close(*results, atol=5e-3, rtol=5e-3)
     assert model.state_dict().keys() == changed.state_dict().keys()
+
+
+def test_what_the_head_learns_from_is_what_it_is_given_in_use() -> None:
+    batch = batches(demonstrations(), np.arange(30)).training(0, 8, 32)
+    model = small_model()
+    lesson = Diffusion(draws=1).lesson(model, batch, torch.Generator().manual_seed(0), 0.0)
+    with torch.no_grad():
+        cognition = model.prefill(model.encode(batch.images), batch.prompts, batch.states)
+    torch.testing.assert_close(lesson.cognition, cognition, atol=1e-5, rtol=1e-5)
 
 
 def test_every_parameter_has_one_optimizer() -> None:

@@ -92,7 +92,7 @@ class LanguageModel(nn.Module):
             inputs_embeds=embeddings,
             attention_mask=attended.long() if causal else _both_ways(embeddings, attended),
             position_ids=positions[:, -embeddings.shape[1] :].clamp(min=0),
-            past_key_values=cache,
+            cache=cache,
             use_cache=cache is not None,
         ).last_hidden_state
 

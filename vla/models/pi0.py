@@ -113,7 +113,7 @@ class Pi0(ActionModel):
             position_ids=attended.cumsum(dim=1) - 1,
             token_type_ids=torch.zeros_like(attended),
             use_cache=True,
-        ).past_key_values
+        ).cache
         return Prefilled(cache, attended, self.padded(state, visual))
 
     def sequence(self, visual: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,7 +142,7 @@ class Pi0(ActionModel):
         """
         tokens = self.head.tokens(prefilled.state, actions, time)  # (batch, 1 + horizon, expert_width)
         hidden = self.body(
-            action_embeds=tokens.to(self.body.dtype), attention_mask=prefilled.attended, past_key_values=prefilled.cache
+            action_embeds=tokens.to(self.body.dtype), attention_mask=prefilled.attended, cache=prefilled.cache
         ).last_hidden_state
         prefilled.cache.crop(-tokens.shape[1])
         return self.head.velocity(hidden[:, 1:])

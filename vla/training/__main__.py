@@ -14,9 +14,10 @@ from vla.training.behaviour_cloning import Diverged
 from vla.training.boards import Board, boards
 from vla.training.closed_loop import ClosedLoop
 from vla.training.run import Run, prepare
+from vla.training.team import LostMember, helped
 
 
-@command("train", usage_errors=(InputError, Diverged))
+@command("train", usage_errors=(InputError, Diverged, LostMember))
 def main(config: DictConfig) -> int:
     """Train, show progress, save the checkpoint whenever the state is saved, and score it when that is asked for."""
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
@@ -28,11 +29,17 @@ def main(config: DictConfig) -> int:
     if run.trainer.step:
         console.print(f"continuing after step {run.trainer.step}")
     where = (Path(options["out"]), run.trainer.step, options["tensorboard"], options["wandb"])
-    with boards(*where) as board, _progress(console) as progress:
+    with boards(*where) as board, _progress(console) as progress, helped(run.trainer.team, help_to_train, options):
         _train(run, closed_loop, board, progress)
     run.export()
     console.print(f"checkpoint: {run.checkpoint}")
     return DONE
+
+
+def help_to_train(options: dict[str, Any], number: int) -> None:
+    """Be another process of a run."""
+    keep_freed_memory()
+    prepare(options, number).trainer.run(lambda losses: None, lambda trainer: None)
 
 
 def _progress(console: Console) -> Progress:

@@ -49,15 +49,22 @@ def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
     return _RmsNorm.apply(hidden, weight, eps)  # type: ignore[no-any-return]
 
 
-def rotated(heads: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+def rotated(heads: Tensor, turn: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Rotary position embedding.
 
     Args:
         heads: (batch, tokens, heads, dim).
-        turn: cosine and signed sine, (batch, tokens, 1, dim): the sine of the first half is negative.
+        turn: cosine and sine, (batch, tokens, 1, dim), and what `swapping` gives.
     """
-    cosine, signed_sine = turn
-    return heads * cosine + heads.roll(heads.shape[-1] // 2, dims=-1) * signed_sine
+    cosine, sine, swap = turn
+    return heads * cosine + (heads @ swap) * sine
+
+
+def swapping(like: Tensor) -> Tensor:
+    """(dim, dim) that makes (-b, a) of a head's halves (a, b), exactly; a product trains faster than moving memory."""
+    one = torch.eye(like.shape[-1] // 2, dtype=like.dtype, device=like.device)
+    zero = torch.zeros_like(one)
+    return torch.cat([torch.cat([zero, one], dim=1), torch.cat([-one, zero], dim=1)])
 
 
 class _RmsNorm(torch.autograd.Function):

@@ -26,6 +26,7 @@ from vla.training.objectives import Diffusion, Lesson, Objective
 from vla.training.optimizer import Optimizer, update_average
 from vla.training.schedule import Cloning
 from vla.training.state import damaged, differing, known, read_state, write_state
+from vla.training.team import Team
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -49,8 +50,10 @@ class Trainer:
             and at each new image size.
         objective: what is learned; None: to denoise chunks.
         device: where to compute.
+        team: of processes that train this model together; each is given the same arguments otherwise.
 
     Attributes:
+        team: of this process.
         learner: "model" and, if there is one, "keypoints", in float32.
         average: of the model's weights, over the last steps; what is evaluated and shipped.
     """
@@ -67,8 +70,10 @@ class Trainer:
         compiled: bool = False,
         objective: Objective | None = None,
         device: str = "cpu",
+        team: Team | None = None,
     ) -> None:
         self.cloning = cloning
+        self.team = team or Team()
         self._device = torch.device(device)
         self._objective = objective or Diffusion(cloning.draws)
         self.step = 0
@@ -95,9 +100,10 @@ class Trainer:
 
         Raises:
             Diverged: if a loss is not finite; the state saved last stays.
+            LostMember: if another process of the team ended; likewise.
         """
         saved = time.monotonic()
-        with _ahead() as ahead:
+        with self.team.joined(), _ahead() as ahead:
             coming = ahead.submit(self._batch, self.step)
             while self.step < self.cloning.steps:
                 batch = coming.result()
@@ -105,6 +111,8 @@ class Trainer:
                     coming = ahead.submit(self._batch, self.step + 1)
                 losses = self._train_step(batch)
                 self.step += 1
+                if not self.team.leads:
+                    continue
                 if self.step % self.cloning.validate_every == 0 or self.step == self.cloning.steps:
                     losses["validation_error"] = self.validation_error()
                 self._log(losses)
@@ -172,13 +180,14 @@ class Trainer:
 
     def _batch(self, step: int) -> Batch:
         phase, first_sample, _ = self.cloning.at(step)
-        return self._training.training(first_sample, phase.batch, phase.image_size)
+        share = phase.batch // self.team.size
+        return self._training.training(first_sample + self.team.number * share, share, phase.image_size)
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         phase, _, rate = self.cloning.at(self.step)
         batch = batch.to(self._device)
         _copy_values(self.learner, self._worker)
-        generator = _generator(self.cloning.seed, 2, self.step)
+        generator = _generator(self.cloning.seed, 2, self.step, *([self.team.number] if self.team.number else []))
         lesson = self._objective.lesson(self._worker["model"], batch, generator, self.step / self.cloning.steps)
         keypoint_loss = self._keypoint_loss(lesson, batch)
         loss = lesson.loss + self.cloning.keypoint_weight * keypoint_loss
@@ -189,6 +198,7 @@ class Trainer:
             )
         loss.backward()
         _move_gradients(self._worker, self.learner)
+        self.team.average(self.learner.parameters())
         self._optimizer.step(rate)
         update_average(self.average, self._model, self.step, self.cloning.average_decay)
         return {
@@ -215,6 +225,8 @@ class Trainer:
             log.write(json.dumps(losses) + "\n")
 
     def _forget_log_beyond(self, step: int) -> None:
+        if not self.team.leads:
+            return
         path = self._out / "train.jsonl"
         lines = path.read_text().splitlines()[:step] if path.exists() else []
         path.write_text("".join(line + "\n" for line in lines))

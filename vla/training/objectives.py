@@ -59,15 +59,19 @@ class Diffusion:
 
     def __init__(self, draws: int) -> None:
         self._draws = draws
+        self._read: Callable[..., Tensor] = read
 
     def compile(self, model: Any) -> None:
-        for stage in ("encode", "prefill"):
-            setattr(model, stage, torch.compile(getattr(model, stage), dynamic=False))
+        model.encode = torch.compile(model.encode, dynamic=False)
+        self._read = torch.compile(read, dynamic=False)
 
     def lesson(self, model: Any, batch: Batch, generator: torch.Generator, progress: float) -> Lesson:
         images, states = _in_dtype_of(model, batch)
         visual = model.encode(images)
-        cognition = model.prefill(visual, batch.prompts, states)
+        sequence, attended = model.sequence(visual, batch.prompts, states)
+        layout = Layout(sequence.shape[1], copies=1, clean=0, noisy=0, streams=0)
+        seen = biases(attended, layout, block=1, begin=0, dtype=sequence.dtype)
+        cognition = self._read(model.language, sequence, _positions(attended, 0), seen, layout)[:, 0]
         return Lesson(model.head.loss(cognition, batch.actions, self._draws, generator), visual, cognition)
 
     def translation(self, model: Any, batch: Batch, generator: torch.Generator) -> Tensor:

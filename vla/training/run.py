@@ -29,11 +29,12 @@ from vla.training.mixture import Mixture
 from vla.training.objectives import AUTOREGRESSIVE, BLOCK_DIFFUSION, DIFFUSION, Diffusion, Objective, Words
 from vla.training.schedule import Cloning, Phase
 from vla.training.speaking import Tokens
+from vla.training.team import Team
 from vla.training.wordings import Wordings
 
 _CLONING = ("draws", "keypoint_weight", "average_decay", "checkpoint_minutes", "validate_every", "seed", "bf16")
 _PLACES = ("dataset", "out", "from", "wordings")
-_COMPUTING = ("threads", "device", "compile")
+_COMPUTING = ("threads", "processes", "device", "compile")
 _OTHERS = (*_PLACES, *_COMPUTING, "cameras", "validation_fraction", "validation_frames", "phases", "lora")
 _GROUPS = ("model", "tokens", "blocks")
 _OBJECTIVES = (DIFFUSION, AUTOREGRESSIVE, BLOCK_DIFFUSION)
@@ -73,8 +74,12 @@ class Run:
         native.save(self.checkpoint, model, self.processing, self.tokenizer, training)
 
 
-def prepare(options: dict[str, Any]) -> Run:
+def prepare(options: dict[str, Any], number: int = 0) -> Run:
     """Check options and data, build everything, and continue from a saved state if there is one.
+
+    Args:
+        options: of the command.
+        number: of this process among the `processes` that train together.
 
     Raises:
         InputError: before any training, naming the option, file or field at fault.
@@ -89,7 +94,8 @@ def prepare(options: dict[str, Any]) -> Run:
     if given and past:
         restore_learner(given, past)
     sizes = given.model.config.to_dict() if given else options["model"]
-    cloning = _cloning(options, sizes["image_size"], sizes["patch_size"])
+    team = Team(number, options["processes"], Path(options["out"]) / "meeting")
+    cloning = _cloning(options, sizes["image_size"], sizes["patch_size"], team.size)
     torch.set_num_threads(options["threads"])
     torch.manual_seed(options["seed"])
     out = _writable(Path(options["out"]))
@@ -122,9 +128,10 @@ def prepare(options: dict[str, Any]) -> Run:
     identity["from"] = None if start is None else native.weights_hash(start)
     identity |= {"from a run": True} if past else {}
     identity |= {"wordings": _digest(wordings), "tokenizer": _digest(tokenizer.to_str())} | _taught(options)
+    identity |= {"processes": team.size} if team.size > 1 else {}
     objective = _objective(options, tokens, horizon)
     validation = (batches[1], held_out)
-    computing = (options["compile"], objective, options["device"])
+    computing = (options["compile"], objective, options["device"], team)
     trainer = Trainer(model, keypoints, cloning, batches[0], validation, out, identity, *computing)
     trainer.resume()
     return Run(trainer, processing, tokenizer, options, out / "checkpoint", len(train_frames))
@@ -215,9 +222,11 @@ def _prompts(
     return Prompts(ids, config.pad_id)
 
 
-def _cloning(options: dict[str, Any], image_size: int, patch_size: int) -> Cloning:
+def _cloning(options: dict[str, Any], image_size: int, patch_size: int, processes: int) -> Cloning:
     phases = tuple(_phase(phase) for phase in options["phases"])
     for phase in phases:
+        if phase.batch % processes:
+            raise InputError(f"a phase's batch must be a multiple of processes = {processes}, got {phase.batch}")
         if image_size % phase.image_size or phase.image_size % patch_size:
             raise InputError(
                 f"a phase's image_size must divide the model's {image_size} and be a multiple of its patch_size "
@@ -253,7 +262,9 @@ def _check_kinds(options: dict[str, Any]) -> None:
     if options["device"] not in ("cpu", "cuda") or (options["device"] == "cuda" and not torch.cuda.is_available()):
         there = "cpu or cuda" if torch.cuda.is_available() else "cpu: there is no CUDA device here"
         raise InputError(f"device must be {there}; got {options['device']!r}")
-    for name in ("threads", "validation_frames"):
+    if options["processes"] != 1 and options["device"] != "cpu":
+        raise InputError(f"processes={options['processes']} train together on device=cpu only; use processes=1")
+    for name in ("threads", "processes", "validation_frames"):
         require_whole(name, options[name], 1)
     require_number("validation_fraction", options["validation_fraction"], below=1)
     if options["validation_fraction"] == 0:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vla.models.language import LanguageModel
-from vla.training.attention import explicit_attention, rms_norm, rotated
+from vla.training.attention import explicit_attention, rms_norm, rotated, swapping
 from vla.training.blocks import clean_sees_clean, noisy_sees_clean, noisy_sees_noisy
 
 
@@ -134,6 +134,8 @@ def _attended(query: Tensor, key: Tensor, value: Tensor, seen: Biases, layout: L
             explicit_attention(each, prompt_keys[:, :, i], prompt_values[:, :, i], seen.prompt)
             for i, each in enumerate(asked)
         ]
+    if layout.clean == 0:
+        return prompts
     known = torch.cat([first[0], keys[1]], dim=2), torch.cat([first[1], values[1]], dim=2)
     answers = [explicit_attention(queries[1], *known, seen.clean)]
     for i in range(layout.streams):
@@ -147,12 +149,10 @@ def _attended(query: Tensor, key: Tensor, value: Tensor, seen: Biases, layout: L
     return [*prompts, *answers]
 
 
-def _turn(llama: Any, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and signed sine, each (batch, tokens, 1, dim)."""
+def _turn(llama: Any, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosine and sine, each (batch, tokens, 1, dim), and what swaps the halves of a head."""
     cosine, sine = llama.rotary_emb(hidden, position_ids=positions)
-    sign = torch.ones_like(sine[:1, :1])
-    sign[..., : sine.shape[-1] // 2] = -1
-    return cosine[:, :, None], (sine * sign)[:, :, None]
+    return cosine[:, :, None], sine[:, :, None], swapping(cosine)
 
 
 def _norm(norm: Any, hidden: Tensor) -> Tensor:

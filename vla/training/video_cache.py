@@ -51,8 +51,8 @@ def open_shrunken(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         size: [pixels] of the side wanted; divides the height.
 
     Returns:
-        (frames, size, size, 3) uint8, values rounded down, in memory, because reading in random order from a disk that
-        is also used otherwise halves the speed of training; the very same array if it has that size.
+        (frames, size, size, 3) uint8, values rounded down, memory-mapped where the original is, so that processes
+        that train together share it; the very same array if it has that size.
     """
     if images.shape[1] == size:
         return images
@@ -63,7 +63,7 @@ def open_shrunken(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     path = original.with_name(f"{original.stem}-{size}px.npy")
     if not path.exists():
         _write(path, shape, lambda array: _shrink(images, size, array))
-    return np.load(path)
+    return np.load(path, mmap_mode="r")
 
 
 def _shrink(images: NDArray[np.uint8], size: int, into: NDArray[np.uint8]) -> NDArray[np.uint8]:
