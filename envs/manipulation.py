@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from envs.building import build
 from envs.errors import EnvError
 from envs.geometry import roll_pitch_yaw
+from envs.projection import image_places
 from envs.rendering import CameraRenderer
 from envs.spaces import action_space, observation_space
 from envs.staging import MIXED, Staging
@@ -56,6 +57,7 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         *(f"{thing}_{axis}" for thing in ("source", "target", "tcp") for axis in "xyz"),
         "sin_2_grasp_yaw",
         "cos_2_grasp_yaw",
+        *(f"{thing}_{axis}" for thing in ("source", "target", "tcp") for axis in "uv"),
     )
 
     def __init__(
@@ -191,12 +193,15 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self._renderer.close()
 
     def keypoints(self) -> NDArray[np.float32]:
-        """(11,) where source, target and TCP are [m], in the base frame, and the grasp direction: training labels."""
+        """(17,) training labels: where source, target and TCP are [m], in the base frame; the grasp direction; and
+        where the three are in the image, see `image_places`."""
         world, points = self.world, self.judge.keypoints()
         tcp, _ = world.controller.tool_pose(world.data)
         yaw = 2 * (points.grasp_yaw - roll_pitch_yaw(world.base_rotation)[2])
         places = [world.in_base(points.source), world.in_base(points.target)]
-        return np.concatenate([*places, tcp, [np.sin(yaw), np.cos(yaw)]]).astype(np.float32)
+        things = np.stack([points.source, points.target, world.in_world(tcp)])
+        seen = image_places(world.model, world.data, self.robot.camera, things)
+        return np.concatenate([*places, tcp, [np.sin(yaw), np.cos(yaw)], seen.ravel()]).astype(np.float32)
 
     @property
     def _elapsed(self) -> int:

@@ -58,6 +58,10 @@ class World:
         """A world position (3,) [m] in the robot's base frame."""
         return self.base_rotation.T @ (position - self.data.xpos[self._base])
 
+    def in_world(self, position: Vector) -> Vector:
+        """The inverse of `in_base`."""
+        return self.data.xpos[self._base] + self.base_rotation @ position
+
     @property
     def base_rotation(self) -> Matrix:
         """(3, 3) rotation of the robot's base frame in the world."""

@@ -20,14 +20,15 @@ PRESET = Path(__file__).parents[2] / "configs" / "train.yaml"
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Of a run of four steps by two processes."""
+    """Of a run of four steps by two processes, in a folder that is named from here."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Demonstrations, "open", lambda *_: demonstrations())
     preset = yaml.safe_load(PRESET.read_text())
     small = {"image_size": 32, "vision_width": 24, "vision_depth": 1, "vision_heads": 2, "language_width": 32}
     small |= {"language_depth": 1, "language_heads": 2, "language_mlp_width": 48, "horizon": 4}
     small |= {"head_width": 32, "head_depth": 1, "head_heads": 2}
     phases = [{"image_size": 32, "samples": 32, "batch": 8, "learning_rate": 1e-3, "final_learning_rate": 0.0}]
-    changed = {"dataset": "memory", "out": str(tmp_path / "run"), "cameras": [CAMERA], "phases": phases, "threads": 1}
+    changed = {"dataset": "memory", "out": "run", "cameras": [CAMERA], "phases": phases, "threads": 1}
     del preset["hydra"], preset["defaults"]
     return preset | changed | {"model": preset["model"] | small, "processes": 2}
 

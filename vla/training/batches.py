@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vla.processing import Processing
 from vla.training.dataset import Demonstrations
+from vla.training.keypoints import is_place
 from vla.training.mixture import Mixture, statistics
 from vla.training.video_cache import open_shrunken
 
@@ -28,7 +29,7 @@ class Batch:
         prompts: (B, words) int64, padded.
         states: (B, S) float32, normalised, or None.
         actions: (B, horizon, A) float32, normalised.
-        keypoints: (B, K) float32 labels, relative to their means over the robot's frames.
+        keypoints: (B, K) float32 labels, relative to their means over the robot's frames but for places in the image.
     """
 
     images: Tensor
@@ -92,7 +93,7 @@ class Batches:
         self._prompts = prompts
         self._seed = seed
         self._shrunken: dict[tuple[int, int], list[NDArray[np.uint8]]] = {}  # (a dataset, image size) -> its views
-        self._centres = {robot: statistics(parts, "keypoints").mean for robot, parts in mixture.by_robot().items()}
+        self._centres = {robot: _centre(parts) for robot, parts in mixture.by_robot().items()}
 
     def training(self, start: int, size: int, image_size: int) -> Batch:
         """The batch that begins at sample number `start` of the run, augmented."""
@@ -130,7 +131,7 @@ class Batches:
             np.stack(views, axis=1),
             processing.state_range.normalise(part.states[rows]),
             processing.action_range.normalise(part.chunk(rows)).clip(-1, 1),
-            part.keypoints[rows] - self._centres[part.robot],
+            (part.keypoints[rows] - self._centres[part.robot]).astype(np.float32),
         )
 
     def _views(self, part: Demonstrations, image_size: int) -> list[NDArray[np.uint8]]:
@@ -141,6 +142,12 @@ class Batches:
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng((self._seed, 0, epoch)).permutation(self._frames)
+
+
+def _centre(parts: Sequence[Demonstrations]) -> NDArray[np.float64]:
+    """(K,) what the key points of a robot are relative to."""
+    places = [is_place(quantity.name) for quantity in parts[0].keypoint_quantities]
+    return np.where(places, 0.0, statistics(parts, "keypoints").mean)
 
 
 def _recoloured(images: Tensor, rng: np.random.Generator) -> Tensor:

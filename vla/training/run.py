@@ -120,7 +120,7 @@ def prepare(options: dict[str, Any], number: int = 0) -> Run:
         names = tuple(quantity.name for quantity in data.parts[0].keypoint_quantities)
         if not names:
             raise InputError("the dataset has no key points to learn as well; add keypoint_weight=0")
-        keypoints = KeypointHead(names, model.config.language_width)
+        keypoints = KeypointHead(names, model.config.language_width, model.config.cameras)
         if past:
             restore_keypoints(keypoints, past)
     batches = [Batches(data, frames, processing, prompts, options["seed"]) for frames in (train_frames, held_out)]

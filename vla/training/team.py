@@ -45,7 +45,9 @@ class Team:
             yield
             return
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        distributed.init_process_group("gloo", f"file://{self.meeting}", rank=self.number, world_size=self.size)
+        distributed.init_process_group(
+            "gloo", f"file://{self.meeting.resolve()}", rank=self.number, world_size=self.size
+        )
         try:
             yield
         finally:
