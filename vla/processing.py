@@ -136,11 +136,15 @@ class Processing:
 
     def normalise_images(self, images: Tensor) -> Tensor:
         """(..., height, width, 3 or 6) uint8 -> (..., 3 or 6, height, width) float32; towers see the same colours."""
-        mean = torch.tensor(self.image_mean, device=images.device)
-        std = torch.tensor(self.image_std, device=images.device)
-        if len(mean) != images.shape[-1]:
-            images = torch.cat([images, images], dim=-1)  # (..., height, width, 6)
-        return ((images.float() / 255 - mean) / std).movedim(-1, -3)
+        return self.normalise_colours(images.movedim(-1, -3).to(torch.float32, copy=True))
+
+    def normalise_colours(self, images: Tensor) -> Tensor:
+        """(..., 3 or 6, height, width) float32 in [0, 255] -> the same, normalised in place where there are enough."""
+        mean = torch.tensor(self.image_mean, device=images.device)[:, None, None]
+        std = torch.tensor(self.image_std, device=images.device)[:, None, None]
+        if len(mean) != images.shape[-3]:
+            images = torch.cat([images, images], dim=-3)  # (..., 6, height, width)
+        return images.div_(255).sub_(mean).div_(std)
 
     def pixels(self, images: Tensor) -> Tensor:
         """The inverse of `normalise_images`, in [0, 1]: (..., channels, height, width) -> the same shape."""

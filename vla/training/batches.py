@@ -110,12 +110,12 @@ class Batches:
         back = np.argsort(np.concatenate([places for _, places in groups]))
         columns = [np.concatenate(column)[back] for column in zip(*(group for group, _ in groups), strict=True)]
         texts, images, states, actions, keypoints = columns
-        pixels = torch.from_numpy(images).float()  # (B, cameras, H, W, 3)
+        pixels = torch.from_numpy(images).movedim(-1, -3).contiguous().float()  # (B, cameras, 3, H, W)
         if rng is not None:
-            pixels = _recoloured(pixels, rng)
+            _recolour(pixels, rng)
         any_processing = next(iter(self._processing.values()))  # all robots' images are scaled alike
         return Batch(
-            images=any_processing.normalise_images(pixels).contiguous(),
+            images=any_processing.normalise_colours(pixels),
             prompts=self._prompts.of(texts.tolist(), rng),
             states=torch.from_numpy(states) if states.shape[1] else None,
             actions=torch.from_numpy(actions),
@@ -150,7 +150,8 @@ def _centre(parts: Sequence[Demonstrations]) -> NDArray[np.float64]:
     return np.where(places, 0.0, statistics(parts, "keypoints").mean)
 
 
-def _recoloured(images: Tensor, rng: np.random.Generator) -> Tensor:
+def _recolour(images: Tensor, rng: np.random.Generator) -> None:
+    """Change brightness and colours of (B, cameras, 3, H, W) pixel values in place: this is most of a batch's work."""
     gain = torch.from_numpy(rng.uniform(1 - _BRIGHTNESS, 1 + _BRIGHTNESS, (len(images), 1, 1, 1, 1))).float()
-    offset = torch.from_numpy(rng.uniform(-_COLOUR, _COLOUR, (len(images), 1, 1, 1, 3))).float()
-    return (images * gain + offset).clamp(0, 255)
+    offset = torch.from_numpy(rng.uniform(-_COLOUR, _COLOUR, (len(images), 1, 3, 1, 1))).float()
+    images.mul_(gain).add_(offset).clamp_(0, 255)

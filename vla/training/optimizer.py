@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from vla.training.muon import StackedMuon
+
 WEIGHT_DECAY = 0.05
 _NOT_MATRICES = ("embed", "lm_head", "positional", "final_layer", "x_embedder", "t_embedder", "uncondition", "lora_")
 
@@ -36,8 +38,7 @@ class Optimizer:
             torch.optim.AdamW(others, lr=0.0, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
         ]
         if matrices:
-            muon = torch.optim.Muon(matrices, lr=0.0, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw")
-            self._optimizers.append(muon)
+            self._optimizers.append(StackedMuon(matrices, WEIGHT_DECAY))
 
     def step(self, learning_rate: float) -> None:
         """Clip the gradients to norm 1 and take one step."""
