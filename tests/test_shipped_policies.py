@@ -5,6 +5,7 @@ import pytest
 import envs
 from eval.policies import quantities
 from eval.rollout import check_fit
+from eval.worlds import robot_of
 from vla.checkpoints import native
 from vla.policy import PRETRAINED, load_policy, model_names
 
@@ -13,17 +14,25 @@ def test_there_is_a_policy_to_start_with() -> None:
     assert "tiny" in model_names()
 
 
+def trained_on(name: str) -> set[str]:
+    """Tasks that were demonstrated."""
+    return {
+        task for each in native.load(PRETRAINED / name).training["demonstrations"] for task in each["request"]["tasks"]
+    }
+
+
 @pytest.mark.parametrize("name", model_names())
 def test_it_loads_and_says_how_it_was_made(name: str) -> None:
     training = native.load(PRETRAINED / name).training
     assert training["finished_steps"] == sum(p["samples"] // p["batch"] for p in training["options"]["phases"])
-    assert set(training["demonstrations"]["request"]["tasks"]) <= set(envs.TASKS)
+    assert trained_on(name)
+    assert trained_on(name) <= set(envs.TASKS)
 
 
 @pytest.mark.parametrize("name", model_names())
 def test_it_fits_the_robot_of_every_task_it_was_trained_on(name: str) -> None:
-    spec = load_policy(name).spec
-    for task in native.load(PRETRAINED / name).training["demonstrations"]["request"]["tasks"]:
+    for task in trained_on(name):
+        spec = load_policy(name, robot=robot_of(task)).spec
         world = envs.make(task, render=False)
         state = quantities(world.state_names, world.state_units)
         actions = quantities(world.action_names, world.action_units)
