@@ -6,16 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from tests.vla.clones import demonstrations
-from tests.vla.small import CAMERA
+from tests.vla.runs import small_run
 from vla.api import InputError
 from vla.training import run
 from vla.training.dataset import Demonstrations
 from vla.training.team import LostMember, Team, helped
-
-PRESET = Path(__file__).parents[2] / "configs" / "train.yaml"
 
 
 @pytest.fixture
@@ -23,22 +20,13 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Of a run of four steps by two processes, in a folder that is named from here."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Demonstrations, "open", lambda *_: demonstrations())
-    preset = yaml.safe_load(PRESET.read_text())
-    small = {"image_size": 32, "vision_width": 24, "vision_depth": 1, "vision_heads": 2, "language_width": 32}
-    small |= {"language_depth": 1, "language_heads": 2, "language_mlp_width": 48, "horizon": 4}
-    small |= {"head_width": 32, "head_depth": 1, "head_heads": 2}
-    phases = [{"image_size": 32, "samples": 32, "batch": 8, "learning_rate": 1e-3, "final_learning_rate": 0.0}]
-    changed = {"dataset": "memory", "out": "run", "cameras": [CAMERA], "phases": phases, "threads": 1}
-    del preset["hydra"], preset["defaults"]
-    return preset | changed | {"model": preset["model"] | small, "processes": 2}
+    return small_run("run", samples=32) | {"processes": 2}
 
 
 def work(options: dict[str, Any], number: int) -> None:
-    """What another process does: it trains on the same data, made anew, and writes down what it has learned."""
+    """What another process does: it trains on the same data, made anew."""
     Demonstrations.open = staticmethod(lambda *_: demonstrations())  # type: ignore[method-assign, assignment]
-    trainer = run.prepare(options, number).trainer
-    trainer.run(lambda _: None, lambda _: None)
-    torch.save(trainer.learner.state_dict(), Path(options["out"]) / f"{number}.pt")
+    run.prepare(options, number).trainer.run(lambda _: None, lambda _: None)
 
 
 def give_up(options: dict[str, Any], number: int) -> None:

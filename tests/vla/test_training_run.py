@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from tests.vla.clones import NAMES, demonstrations
+from tests.vla.runs import small_run
 from tests.vla.small import CAMERA
 from vla.api import InputError
 from vla.checkpoints import native
@@ -21,21 +22,12 @@ from vla.training import run
 from vla.training.dataset import Demonstrations
 from vla.training.keypoints import KeypointHead
 
-PRESET = Path(__file__).parents[2] / "configs" / "train.yaml"
-
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Options of a tiny run on a dataset in memory; training options are those of the shipped preset."""
     monkeypatch.setattr(Demonstrations, "open", lambda *_: demonstrations())
-    preset = yaml.safe_load(PRESET.read_text())
-    small = {"image_size": 32, "vision_width": 24, "vision_depth": 1, "vision_heads": 2, "language_width": 32}
-    small |= {"language_depth": 1, "language_heads": 2, "language_mlp_width": 48, "horizon": 4}
-    small |= {"head_width": 32, "head_depth": 1, "head_heads": 2}
-    phases = [{"image_size": 32, "samples": 16, "batch": 8, "learning_rate": 1e-3, "final_learning_rate": 0.0}]
-    changed = {"dataset": "memory", "out": str(tmp_path / "run"), "cameras": [CAMERA], "phases": phases, "threads": 1}
-    del preset["hydra"], preset["defaults"]
-    return preset | changed | {"model": preset["model"] | small}
+    return small_run(str(tmp_path / "run"), samples=16)
 
 
 def test_a_run_ships_its_averaged_weights_and_options(options: dict[str, Any]) -> None:
