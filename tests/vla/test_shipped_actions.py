@@ -75,7 +75,8 @@ def by_hand(name: str, seen: Observation) -> np.ndarray:
     """The first version's computation, written without our models."""
     sizes, directory = ARCHITECTURES[name], PRETRAINED / name
     tensors = load_file(directory / "model.safetensors")
-    processing = Processing.from_dict(json.loads((directory / "processing.json").read_text()))
+    robots = json.loads((directory / "processing.json").read_text())["robots"]
+    processing = Processing.from_dict(next(iter(robots.values())))
     made = parts(sizes)
     for prefix, part in made.items():
         part.load_state_dict({n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{prefix}.")})
