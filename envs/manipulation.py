@@ -55,8 +55,7 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     action_units = ("m", "m", "m", "rad", "rad", "rad", "1")
     keypoint_names = (
         *(f"{thing}_{axis}" for thing in ("source", "target", "tcp") for axis in "xyz"),
-        "sin_2_grasp_yaw",
-        "cos_2_grasp_yaw",
+        *("sin_2_grasp_yaw", "cos_2_grasp_yaw"),
         *(f"{thing}_{axis}" for thing in ("source", "target", "tcp") for axis in "uv"),
     )
 
@@ -193,15 +192,12 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self._renderer.close()
 
     def keypoints(self) -> NDArray[np.float32]:
-        """(17,) training labels: where source, target and TCP are [m], in the base frame; the grasp direction; and
-        where the three are in the image, see `image_places`."""
+        """(17,) labels: source, target and TCP [m] in the base frame, the grasp direction, their `image_places`."""
         world, points = self.world, self.judge.keypoints()
-        tcp, _ = world.controller.tool_pose(world.data)
         yaw = 2 * (points.grasp_yaw - roll_pitch_yaw(world.base_rotation)[2])
-        places = [world.in_base(points.source), world.in_base(points.target)]
-        things = np.stack([points.source, points.target, world.in_world(tcp)])
-        seen = image_places(world.model, world.data, self.robot.camera, things)
-        return np.concatenate([*places, tcp, [np.sin(yaw), np.cos(yaw)], seen.ravel()]).astype(np.float32)
+        things = [points.source, points.target, world.in_world(world.controller.tool_pose(world.data)[0])]
+        seen = image_places(world.model, world.data, self.robot.camera, np.stack(things))
+        return np.concatenate([*map(world.in_base, things), [np.sin(yaw), np.cos(yaw)], seen.ravel()], dtype=np.float32)
 
     @property
     def _elapsed(self) -> int:
@@ -279,8 +275,7 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self._renderer = CameraRenderer(model, self._image_size, matched, self.staging.overlay)
 
     def _observation(self) -> dict[str, Any]:
-        images = {self.camera_name: self.render()} if self._renderer else {}
-        return {"images": images, "state": self._state()}
+        return {"images": {self.camera_name: self.render()} if self._renderer else {}, "state": self._state()}
 
     def _state(self) -> NDArray[np.float32]:
         position, rotation = self.world.controller.tool_pose(self.world.data)

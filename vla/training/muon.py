@@ -6,7 +6,7 @@ operations.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,8 +21,8 @@ class StackedMuon(torch.optim.Muon):
         weight_decay: per step, relative to the learning rate.
     """
 
-    def __init__(self, matrices: list[Tensor], weight_decay: float) -> None:
-        super().__init__(matrices, lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    def __init__(self, matrices: Sequence[Tensor], weight_decay: float) -> None:
+        super().__init__(list(matrices), lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -31,7 +31,7 @@ class StackedMuon(torch.optim.Muon):
             updates: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    updates[matrix.shape].append((matrix, self._momentum(matrix, group["momentum"])))
+                    updates[matrix.shape].append((matrix, self._momentum(matrix, matrix.grad, group["momentum"])))
             for shape, each in updates.items():
                 turned = orthogonalised(
                     torch.stack([update for _, update in each]), group["ns_coefficients"], group["ns_steps"]
@@ -40,13 +40,13 @@ class StackedMuon(torch.optim.Muon):
                 for (matrix, _), change in zip(each, turned, strict=True):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(change, alpha=-rate)
 
-    def _momentum(self, matrix: Tensor, momentum: float) -> Tensor:
+    def _momentum(self, matrix: Tensor, gradient: Tensor, momentum: float) -> Tensor:
         """Nesterov's update."""
         state = self.state[matrix]
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(matrix.grad)
-        buffer = state["momentum_buffer"].lerp_(matrix.grad, 1 - momentum)
-        return torch.lerp(matrix.grad, buffer, momentum)
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        return torch.lerp(gradient, buffer, momentum)
 
 
 def orthogonalised(matrices: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:

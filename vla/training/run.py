@@ -115,14 +115,9 @@ def prepare(options: dict[str, Any], number: int = 0) -> Run:
     prompts = _prompts(wordings, processing, tokenizer, model.config)
     train_frames, held_out = data.split(options["validation_fraction"], options["seed"])
     held_out = _spread(held_out, options["validation_frames"])
-    keypoints = None
-    if options["keypoint_weight"] > 0:
-        names = tuple(quantity.name for quantity in data.parts[0].keypoint_quantities)
-        if not names:
-            raise InputError("the dataset has no key points to learn as well; add keypoint_weight=0")
-        keypoints = KeypointHead(names, model.config.language_width, model.config.cameras)
-        if past:
-            restore_keypoints(keypoints, past)
+    keypoints = _keypoints(data, model.config) if options["keypoint_weight"] > 0 else None
+    if keypoints and past:
+        restore_keypoints(keypoints, past)
     batches = [Batches(data, frames, processing, prompts, options["seed"]) for frames in (train_frames, held_out)]
     identity = _identity(data, options["validation_fraction"], model.config, processing)
     identity["from"] = None if start is None else native.weights_hash(start)
@@ -135,6 +130,14 @@ def prepare(options: dict[str, Any], number: int = 0) -> Run:
     trainer = Trainer(model, keypoints, cloning, batches[0], validation, out, identity, *computing)
     trainer.resume()
     return Run(trainer, processing, tokenizer, options, out / "checkpoint", len(train_frames))
+
+
+def _keypoints(data: Mixture, config: TrunkConfig) -> KeypointHead:
+    """The auxiliary head that fits the data's labels."""
+    names = tuple(quantity.name for quantity in data.parts[0].keypoint_quantities)
+    if not names:
+        raise InputError("the dataset has no key points to learn as well; add keypoint_weight=0")
+    return KeypointHead(names, config.language_width, config.cameras)
 
 
 def _identity(
