@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One policy for both robots and nine tasks, from nothing: demonstrations, cloning, corrections, and cloning on with both.
-# Run it in the root of a checkout; each command goes on where it was interrupted. About three hours on two cores.
+# Run it in the root of a checkout; each command goes on where it was interrupted.
 # What ships was made of the same stages, in pieces: vla/pretrained/README.md.
 set -euo pipefail
 
