@@ -50,15 +50,8 @@ class KeypointHead(nn.Module):
         things = [name[:-2] for name in names[: 3 * self.points : 3]]
         points = [thing + axis for thing in things for axis in ("_x", "_y", "_z")]
         places = [thing + axis for thing in things for axis in ("_u", "_v")]
-        if (
-            not points
-            or list(names[: len(points)]) != points
-            or list(names[len(names) - self.places :])
-            not in (
-                places,
-                [],
-            )
-        ):
+        begins, ends = list(names[: len(points)]), list(names[len(names) - self.places :])
+        if not points or begins != points or ends not in (places, []):
             raise InputError(
                 "key points must be named <thing>_x, <thing>_y, <thing>_z and come first, <thing>_u and <thing>_v of "
                 f"all of them last or not at all; got {names}"

@@ -1,7 +1,6 @@
 """Processes that train one model together: each learns from its share of a batch, and all take the same step.
 
-On a processor, processes of one thread each lose less than one process of as many threads, which wait for each other
-after every operation.
+Processes of one thread each wait for each other once a step, threads of one process after every operation.
 """
 
 import multiprocessing
