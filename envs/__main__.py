@@ -47,6 +47,7 @@ def read_request(options: dict[str, Any]) -> Request:
         EnvError: naming the option at fault.
     """
     tasks, variants = resolve_tasks(options["tasks"]), read_variants(options["variants"])
+    _check_one_robot(tasks)
     return Request(**{**options, "tasks": tasks, "variants": variants, "noise": read_noise(options["noise"])})
 
 
@@ -106,6 +107,16 @@ def resolve_tasks(tasks: str | list[str]) -> tuple[str, ...]:
             raise UnknownNameError("task", name, [*names(), *GROUPS])
         found += members or [find(name).name]
     return tuple(dict.fromkeys(found))
+
+
+def _check_one_robot(tasks: tuple[str, ...]) -> None:
+    """A dataset has the cameras, states and actions of one robot."""
+    of_robots: dict[str, list[str]] = {}
+    for name in tasks:
+        of_robots.setdefault(find(name).robot.name, []).append(name)
+    if len(of_robots) > 1:
+        listed = "; ".join(f"{robot}: {', '.join(names)}" for robot, names in of_robots.items())
+        raise EnvError(f"a dataset is of one robot, got tasks of {len(of_robots)}: {listed}; collect them separately")
 
 
 def _collect(request: Request, out: Path, workers: int, console: Console, make: MakeWorld) -> None:

@@ -216,13 +216,21 @@ def test_an_unusable_out_is_refused(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_the_command_refuses_an_unknown_task(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "envs", "tasks=[juggle]", f"out={tmp_path / 'out'}"]
+@pytest.mark.parametrize(
+    ("tasks", "messages"),
+    [
+        ("[juggle]", ["unknown task 'juggle'", TASK]),
+        ("conveyor", ["one robot", "conveyor_widowx", "conveyor_google_robot", "collect them separately"]),
+    ],
+)
+def test_the_command_refuses_tasks_before_it_begins(tmp_path: Path, tasks: str, messages: list[str]) -> None:
+    command = [sys.executable, "-m", "envs", f"tasks={tasks}", f"out={tmp_path / 'out'}"]
     refused = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment())
     assert refused.returncode == 2
-    assert "unknown task 'juggle'" in refused.stderr
-    assert TASK in refused.stderr
+    for message in messages:
+        assert message in " ".join(refused.stderr.split())
     assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def environment() -> dict[str, str]:
