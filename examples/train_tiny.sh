@@ -27,4 +27,27 @@ correct widowx_mixed "$widowx" 16 mixed
 correct apple "$apple" 24 official
 
 cadence-train recipe=tiny_corrected
-cadence-calibrate checkpoint=runs/train/tiny_corrected/checkpoint 'dataset=[runs/demonstrations/widowx,runs/demonstrations/google]'
+
+# Third part: recoloured furniture (every variant in turn), perturbed scenes, conveyors, and the second part's mistakes.
+vary() { cadence-collect "tasks=[$2]" "episodes=$3" variants=null "out=runs/demonstrations/$1" "${@:4}"; }
+four=widowx_spoon_on_towel,widowx_stack_cube,widowx_carrot_on_plate,widowx_put_eggplant_in_basket
+drawers=google_robot_open_drawer,google_robot_close_drawer
+stow=google_robot_place_apple_in_closed_top_drawer
+vary google_variants "$drawers,$stow,google_robot_move_near" 40 seed=21 shard=8 hold_steps=5
+vary perturbed_widowx "$four" 32 seed=22 shard=4 setting=variant_aggregation
+vary perturbed_google google_robot_pick_coke_can,google_robot_move_near,google_robot_open_drawer 32 seed=22 shard=4 \
+    setting=variant_aggregation
+cadence-collect 'tasks=[conveyor_widowx]' episodes=120 seed=21 shard=8 out=runs/demonstrations/conveyor_widowx
+cadence-collect 'tasks=[conveyor_google_robot]' episodes=120 seed=21 shard=8 out=runs/demonstrations/conveyor_google
+
+again() {
+    cadence-dagger checkpoint=runs/train/tiny_corrected/checkpoint accel=exact share=0.85 "tasks=[$2]" "episodes=$3" seed=21 \
+        "out=runs/corrections/$1" "${@:4}"
+}
+again drawers google_robot_open_drawer 96 variants=null shard=8 hold_steps=8
+again widowx2 widowx_put_eggplant_in_basket,widowx_stack_cube 80 hold_steps=5
+again apple2 "$stow" 48 variants=null shard=4 hold_steps=5
+again google2 google_robot_close_drawer,google_robot_move_near 32 variants=null shard=8 hold_steps=5
+
+cadence-train recipe=tiny_varied
+cadence-calibrate checkpoint=runs/train/tiny_varied/checkpoint 'dataset=[runs/demonstrations/widowx,runs/demonstrations/google]'
