@@ -64,8 +64,8 @@ class Schema:
         return features
 
     def arrow(self) -> pa.Schema:
-        """Columns of the data files."""
-        vectors = [(key, pa.list_(pa.float32(), len(numbers))) for key, numbers in self.vectors.items()]
+        """Columns of the data files; lerobot's loader takes what has shape [1] for a number, not for a list of one."""
+        vectors = [(key, _vector(len(numbers))) for key, numbers in self.vectors.items()]
         return pa.schema(vectors + [(key, getattr(pa, dtype)()) for key, dtype in INDEX_TYPES.items()])
 
     def _video(self, height: int, width: int) -> dict[str, Any]:
@@ -232,8 +232,12 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+def _vector(size: int) -> pa.DataType:
+    return pa.float32() if size == 1 else pa.list_(pa.float32(), size)
+
+
 def _column(values: NDArray[Any], field: pa.Field) -> pa.Array:
     if pa.types.is_fixed_size_list(field.type):
         flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1), pa.float32())
         return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
-    return pa.array(values, field.type)
+    return pa.array(values.reshape(-1), field.type)

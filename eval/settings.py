@@ -55,7 +55,8 @@ class Settings:
         timeout: [s] for one answer of a policy behind a wire.
         codec: how images travel over it: raw, png or jpeg.
         quality: of jpeg.
-        resize: whether images are made the size that the policy reads before they are sent.
+        resize: whether images are made the size that the policy reads before they are sent; refused for one that
+            does not say how.
         keys: this client's secret key file, for `remote`; None: nothing is encrypted.
         server_key: the server's public key file, with `keys`.
         realtime: whether simulated time goes on while the policy thinks.
@@ -202,7 +203,7 @@ class Settings:
         if not self.has_wire:
             return ""
         codec = f"jpeg, quality {self.quality}" if self.codec == "jpeg" else self.codec
-        return f"{codec}, resized by the client" if self.resize else codec
+        return f"{codec}, of the size that the policy reads" if self.resize else codec
 
     def connection(self) -> dict[str, Any]:
         """How to talk to a policy server: arguments of `RemotePolicy` beside `timeout`.

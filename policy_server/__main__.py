@@ -1,25 +1,30 @@
 """`cadence-serve`: serves a policy over ZeroMQ until SIGTERM or Ctrl-C."""
 
+import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cadence_configs.command import DONE, command
+from cadence_configs.command import DONE, FAILED, command
+from policy_server.dialect import check as check_dialect
 from policy_server.dialect import load as load_dialect
 from policy_server.logs import set_up as set_up_log
 from policy_server.observability import INSTALL, Observability
-from policy_server.router import check_endpoint
+from policy_server.router import check_endpoint, check_free
 from policy_server.scheduler import Batching
 from policy_server.security import ServerKeys, server_keys
 from policy_server.server import PolicyServer
 from policy_server.worker import warm_up
 from vla.api import InputError, Policy
 from vla.aside import aside
+
+log = logging.getLogger(__name__)
 
 _NAMES = ("model", "accel", "device", "dtype", "init", "endpoint")
 _OPTIONAL_NAMES = ("checkpoint", "dataset", "robot", "announce", "keys", "clients")
@@ -33,10 +38,12 @@ def main(config: DictConfig) -> int:
     _check_kinds(options)
     watching = Observability.read(options)
     set_up_log(watching.log)
-    _check_protocols(options["protocols"])
+    _check_protocols(options["protocols"], options["insecure"])
     batching = Batching(options["max_batch"], options["max_wait_ms"])
     protection = {"insecure": options["insecure"], "keys": _keys(options["keys"], options["clients"])}
     check_endpoint(options["endpoint"], protection["keys"] is not None, protection["insecure"])
+    check_free(options["endpoint"])
+    watching.check()
     policy = _load(options)
     dialects = [load_dialect(name, policy.spec, options["insecure"]) for name in options["protocols"]]
     aside(warm_up)(policy, batching.max_batch)
@@ -45,12 +52,27 @@ def main(config: DictConfig) -> int:
         seams = {"batching": batching, "dialects": dialects, "watchers": watchers}
         server = stack.enter_context(PolicyServer(policy, options["endpoint"], **seams, **protection))
         stack.enter_context(watching.exporter(server, policy.spec, watchers))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: server.stop())  # it ends after the answer that is being computed
+        _stop_when_told(server.stop)
         if options["announce"]:
             announce(Path(options["announce"]), server.endpoint)
         server.serve_forever()
     return DONE
+
+
+def _stop_when_told(stop: Callable[[], None]) -> None:
+    """Let the first signal end the server after the answer that is being computed, and the second one at once."""
+    told: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        told.append(number)
+        if len(told) > 1:
+            log.error("told to stop again: leaving at once, without the answer that is being computed")
+            os._exit(FAILED)  # a policy that hangs would be waited for by anything else
+        log.info("told to stop: waiting for the answer that is being computed; a second signal does not")
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
 
 
 def _check_kinds(options: dict[str, Any]) -> None:
@@ -67,9 +89,11 @@ def _check_kinds(options: dict[str, Any]) -> None:
         options[key] = None if options[key] is None else str(options[key])
 
 
-def _check_protocols(names: Any) -> None:
+def _check_protocols(names: Any, insecure: bool) -> None:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"protocols must be a list of names, for example [gr00t,openpi], got {names!r}")
+    for name in names:
+        check_dialect(name, insecure)
 
 
 def _keys(secret: str | None, clients: str | None) -> ServerKeys | None:

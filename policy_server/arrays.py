@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from policy_server.checks import MAX_NAME, WireError, are_sizes, is_name, require, show
+from policy_server.checks import NAME, WireError, are_sizes, is_name, require, show
 
 RAW = "raw"
 CODECS = (RAW, "png", "jpeg")
@@ -67,7 +67,7 @@ def _described_bytes(item: object) -> int:
         raise WireError(f"an array is [name, dtype, shape], got {show(item)}")
     name, dtype, shape = item
     if not is_name(name):
-        raise WireError(f"an array's name must be text of at most {MAX_NAME}, got {show(name)}")
+        raise WireError(f"an array's name must be {NAME}, got {show(name)}")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise WireError(f"dtype must be one of {list(DTYPES)}, got {show(dtype)}")
     if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not are_sizes(shape):

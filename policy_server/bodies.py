@@ -6,7 +6,7 @@ Every function raises WireError.
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from policy_server.checks import WireError, is_mapping, is_name, is_number
+from policy_server.checks import NAME, WireError, is_mapping, is_name, is_number
 from vla.api import Camera, InputError, Quantity
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ def read_object(what: str, value: object, *keys: str) -> Mapping[str, Any]:
 def read_text(name: str, value: object) -> str:
     """A short text."""
     if not isinstance(value, str) or not is_name(value):
-        raise WireError(f"{name} must be text of at most 256 characters, got {str(value)[:200]!a}")
+        raise WireError(f"{name} must be {NAME}, got {str(value)[:200]!a}")
     return value
 
 

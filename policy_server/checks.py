@@ -1,6 +1,7 @@
 """What may stand in a message: the refusal of what may not, and the plain values that may (no numpy)."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sized
 from typing import Any, TypeGuard
 
@@ -8,6 +9,8 @@ from vla.api import InputError
 
 MAX_NAME = 256
 MAX_INTEGER = 2**63 - 1
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and halves of characters
+NAME = f"text of at most {MAX_NAME} characters without control characters or halves of surrogate pairs"
 
 
 class WireError(InputError):
@@ -44,8 +47,8 @@ def are_sizes(values: list[Any]) -> bool:
 
 
 def is_name(value: object) -> bool:
-    """Whether this is text of at most `MAX_NAME` characters."""
-    return isinstance(value, str) and len(value) <= MAX_NAME
+    """Whether this is text of at most `MAX_NAME` characters that every file can hold and no terminal obeys."""
+    return isinstance(value, str) and len(value) <= MAX_NAME and _UNFIT.search(value) is None
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:

@@ -1,6 +1,7 @@
 """A policy that runs in another process: what a robot imports (numpy and pyzmq only)."""
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
@@ -23,6 +24,16 @@ QUEUED_MESSAGES = 4
 FIRST_RECONNECT, LONGEST_RECONNECT = 20, 1000  # [ms] back-off of a connection that is refused
 HANDSHAKE = 1000  # [ms] after which a connection that says nothing is made again
 OWN_FAULT = ("input", "malformed", "version", "spec")  # error types that the caller can mend
+
+
+def _disconnect(context: "zmq.Context[zmq.Socket[bytes]]", opened: "list[zmq.Socket[bytes]]") -> None:
+    """Close the sockets, then the context, which waits for ever for one that is open.
+
+    A context itself finds its sockets by weak references, and of a cycle these are broken before anything is closed.
+    """
+    for dealer in opened:
+        dealer.close(linger=0)
+    context.destroy(linger=0)
 
 
 def shrunk(observation: Observation, spec: PolicySpec) -> Observation:
@@ -60,14 +71,15 @@ class RemotePolicy:
         keys: encrypt, and speak to the server with this key alone; see `policy_server.security.client_keys`.
         codec: how images travel; `Codec("jpeg")` needs `cadence-vla[codecs]` on both sides and changes what the policy
             sees.
-        resize: make images the size that the policy reads before they are sent, exactly as it would, where the spec
-            says how: fewer bytes for 6 ms of this machine's time an image of 480 x 640.
+        resize: make images the size that the policy reads before they are sent, exactly as it would: fewer bytes for
+            6 ms of this machine's time an image of 480 x 640. Only for a policy whose spec says how.
 
     Attributes:
         codec: how images travel.
 
     Raises:
-        InputError: on a bad endpoint, or if server and client do not fit each other (both sides named).
+        InputError: on a bad endpoint, if server and client do not fit each other (both sides named), or if images are
+            to be resized and the policy does not say how.
         PolicyUnavailable: if no server answers in time.
     """
 
@@ -89,9 +101,13 @@ class RemotePolicy:
         self._resizes = resize
         self._keys = keys
         self._context = zmq.Context()
+        self._opened: list[zmq.Socket[bytes]] = []  # the newest socket
+        self._end = weakref.finalize(self, _disconnect, self._context, self._opened)
+        self._end.atexit = False  # a thread may still use the socket then, and both end with the process
         try:
             self._socket = self._connect()
             self._spec, self._spec_id = self._hello(embodiment)
+            self._check_resize()
         except BaseException:
             self.close()
             raise
@@ -104,7 +120,7 @@ class RemotePolicy:
 
     def close(self) -> None:
         """Disconnect at once; what was not sent is dropped."""
-        self._context.destroy(linger=0)
+        self._end()
 
     @property
     def spec(self) -> PolicySpec:
@@ -160,6 +176,7 @@ class RemotePolicy:
         What it is for, that nothing stale waits for an absent server, is done by dropping the socket after a timeout.
         """
         dealer = self._context.socket(zmq.DEALER)
+        self._opened[:] = [dealer]
         options = {
             zmq.LINGER: 0,
             zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES,
@@ -203,6 +220,13 @@ class RemotePolicy:
         if self.codec.name not in offered:
             raise InputError(
                 f"the server at {self.endpoint} reads images as {offered}, not {self.codec.name}: {INSTALL}"
+            )
+
+    def _check_resize(self) -> None:
+        if self._resizes and self._spec.resize is None:
+            raise InputError(
+                f"resize needs a policy that says how it resizes images; the one at {self.endpoint} says nothing, "
+                "because it reads them as they are or because no one else can do it: leave resize out"
             )
 
     def _call(self, request: Callable[[int], Message], timeout: float | None = None) -> Message:

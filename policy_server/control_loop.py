@@ -6,7 +6,6 @@ when the chunking says so, and commands the action of this step within the robot
 
 import logging
 import math
-import threading
 from dataclasses import replace
 from enum import Enum
 
@@ -23,10 +22,7 @@ from vla.chunking import Chunking, RealTimeChunking
 
 log = logging.getLogger(__name__)
 
-FIRST_RETRY, LONGEST_RETRY = (
-    0.05,
-    1.0,
-)  # [s] between two questions while the policy fails; doubles from one to the other
+FIRST_RETRY, LONGEST_RETRY = 0.05, 1.0  # [s] between questions while the policy fails; doubles from one to the other
 LONG_HOLD = 1.0  # [s] after which holding is worth a line in the log
 
 
@@ -43,6 +39,7 @@ class ControlLoop:
 
     `run` keeps the pace itself; who has a timer (a ROS node, a real-time executor) calls `begin` and then `tick` in
     every period. If anything but the policy fails, a driver for instance, the robot is stopped and the error raised.
+    A robot that was stopped, for whatever reason, stays so: until the next `begin` every tick stops it again.
 
     Args:
         robot: what is driven.
@@ -56,7 +53,7 @@ class ControlLoop:
         asker: asks the policy; None: `Background(policy)`.
 
     Raises:
-        InputError: if robot and policy do not fit each other, or on a time that is not positive.
+        InputError: if robot, policy and chunking do not fit each other, or on a time that is not positive.
     """
 
     def __init__(
@@ -78,12 +75,14 @@ class ControlLoop:
             names = [action.name for action in spec.actions]
             raise InputError(f"the policy gives actions {names}, the robot's limits have {len(robot.limits.relative)}")
         self._finer = _ratio(spec.period, robot.period)
+        chunking.check(spec.horizon * self._finer)
         self._inpaints = spec.inpaints and self._finer == 1
         self._width = len(spec.actions)
         self._robot, self._chunking, self.stop_after = robot, chunking, stop_after
         self._clock: Clock = clock or MonotonicClock()
+        self._stopping = False  # True from the wish to stop until the robot was told; no lock: a signal may set it
+        self.report = Report(stopped=True)  # before the first episode as after one that was stopped
         self._asker: Asker = asker or Background(policy)
-        self._stopping = threading.Event()
 
     def __enter__(self) -> "ControlLoop":
         return self
@@ -96,8 +95,11 @@ class ControlLoop:
         self._asker.close()
 
     def stop(self) -> None:
-        """Stop the robot at the next tick, which ends `run`; safe in signal handlers and from other threads."""
-        self._stopping.set()
+        """Stop the robot at the next tick, which ends the episode; safe in signal handlers and from other threads.
+
+        It is never lost: before an episode begins, it ends that one at its first tick.
+        """
+        self._stopping = True
 
     def run(self, instruction: str, session: str, ticks: int | None = None) -> Report:
         """Drive one episode at the robot's rate.
@@ -114,23 +116,24 @@ class ControlLoop:
         try:
             for _ in paced(self._clock, self._robot.period, ticks, self.report.lateness.append, self._lost):
                 if self.tick() is Command.STOP:
-                    break
+                    return self.report
+            if self._must_stop:  # since the last tick
+                self._stop()
             else:
                 self._robot.hold()
-        except BaseException:  # also Ctrl-C between two ticks
-            self._robot.stop()
+            return self.report
+        except BaseException as error:  # also Ctrl-C between two ticks
+            self._stop(repr(error))
             raise
         finally:
             log.info("session %a ended: %s", session, self.report)
-        return self.report
 
     def begin(self, instruction: str, session: str) -> None:
-        """Start an episode; answers to earlier questions no longer count."""
+        """Start an episode; answers to earlier questions, and an earlier stop that was obeyed, no longer count."""
         self._instruction, self._session = instruction, session
         self._chunking.reset()
         self._interventions = Interventions()
         self.report = Report(interventions=self._interventions.counts)
-        self._stopping.clear()
         self._step = 0
         self._pending: Observation | None = None
         self._asked_tick = 0
@@ -140,24 +143,28 @@ class ControlLoop:
         self._last: NDArray[np.float32] | None = None
 
     def tick(self) -> Command:
-        """Command the robot once; call it in every period after `begin`, until it answers STOP.
+        """Command the robot once; call it in every period after `begin`. After STOP it answers nothing else.
 
         Raises:
             Exception: what the robot raised, after it was told to stop.
         """
         try:
             return self._tick(self._clock.now())
-        except BaseException:
-            self._robot.stop()
+        except BaseException as error:
+            self._stop(repr(error))
             raise
 
     def _tick(self, now: float) -> Command:
         self.report.ticks += 1
+        if self._must_stop:
+            return self._stop()
         self._take(now)
         self._ask(now)
         self._take(now)  # an answer may be there at once
         action = self._action(now)
-        if action is None or self._stopping.is_set():
+        if self._must_stop:  # since this tick began
+            return self._stop()
+        if action is None:
             return self._without_action(now)
         self._robot.apply(action)
         self._step += 1
@@ -186,7 +193,7 @@ class ControlLoop:
         if answer.observation is not self._pending:
             self._record("late_answer", "an answer of an earlier episode was dropped")
         elif answer.chunk is None:
-            self._fail(now, "policy_error", f"{type(answer.error).__name__}: {answer.error}")
+            self._fail(now, "policy_error", repr(answer.error))
         elif now - answer.observation.time > self.max_age:
             self._fail(now, "late_answer", f"it came after {now - answer.observation.time:.2f} s and was dropped")
         else:
@@ -250,16 +257,26 @@ class ControlLoop:
         self._last = None  # the robot's own hold decides where it is
         self._held_since = min(self._held_since, now)
         held = now - self._held_since
-        if self._stopping.is_set() or held >= self.stop_after:
-            self._record("stop", "asked to" if self._stopping.is_set() else f"no action for {held:.2f} s")
-            self._robot.stop()
-            self.report.stopped = True
-            return Command.STOP
+        if held >= self.stop_after:
+            return self._stop(f"no action for {held:.2f} s")
         if held >= LONG_HOLD:
             self._record("long_hold", f"no action for {held:.2f} s, the robot stops after {self.stop_after:g} s")
         self._robot.hold()
         self.report.holds += 1
         return Command.HOLD
+
+    @property
+    def _must_stop(self) -> bool:
+        return self.report.stopped or self._stopping
+
+    def _stop(self, why: str = "asked to") -> Command:
+        """Stop the robot, for the rest of the episode."""
+        first, self.report.stopped = not self.report.stopped, True
+        self._stopping = False
+        self._robot.stop()
+        if first:
+            self._record("stop", why)
+        return Command.STOP
 
     def _lost(self, periods: int) -> None:
         self._record("late_tick", f"this machine was busy: {periods} period(s) without a command")
@@ -274,7 +291,7 @@ def _ratio(policy: float, robot: float) -> int:
     Raises:
         InputError: if it is no whole number.
     """
-    ratio = round(policy / robot)
+    ratio = round(policy / robot) if 0 < robot < math.inf else 0
     if ratio < 1 or abs(ratio * robot - policy) > 1e-3 * robot:
         raise InputError(f"the policy acts every {policy} s; the robot's period must be a whole part, it is {robot} s")
     return ratio

@@ -97,24 +97,32 @@ def load(setup: str, spec: PolicySpec, insecure: bool = False) -> Dialect:
         raise InputError(f"dialect {setup}: {error}") from None
 
 
+def check(setup: str, insecure: bool = False) -> None:
+    """Refuse a set-up, before the policy is loaded, for what can be refused without it.
+
+    Raises:
+        InputError: as `load`, and for example on a port that is taken.
+    """
+    try:
+        made, options = _chosen(_read(setup))
+        made.check(options, insecure)
+    except InputError as error:
+        raise InputError(f"dialect {setup}: {error}") from None
+
+
 def build(values: Mapping[str, Any], spec: PolicySpec, insecure: bool = False) -> Dialect:
     """The dialect with the values of a set-up file.
 
     Raises:
         InputError: on values that nobody reads, or if a library is not installed.
     """
-    kind = values.get("dialect")
-    if kind not in kinds():
-        raise InputError(f"dialect must be one of {kinds()}, got {kind!r}")
-    made = _class(str(kind))
-    if unknown := sorted(set(values) - {*COMMON, *made.OPTIONS}):
-        raise InputError(f"unknown key {', '.join(unknown)}; allowed: {', '.join([*COMMON, *made.OPTIONS])}")
+    made, options = _chosen(values)
     setup = Setup(
         spec,
         _naming(values, spec, made.NAMES),
         _deadline(values.get("deadline_ms")),
         insecure,
-        {**made.OPTIONS, **{key: values[key] for key in made.OPTIONS if key in values}},
+        options,
     )
     return made(setup)
 
@@ -151,6 +159,17 @@ def read_names(setup: str, spec: PolicySpec) -> Names:
         return Names(str(values["dialect"]), made.setup.naming, options)
     except InputError as error:
         raise InputError(f"dialect {setup}: {error}") from None
+
+
+def _chosen(values: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The class of a set-up's dialect, and its own keys with their values."""
+    kind = values.get("dialect")
+    if kind not in kinds():
+        raise InputError(f"dialect must be one of {kinds()}, got {kind!r}")
+    made = _class(str(kind))
+    if unknown := sorted(set(values) - {*COMMON, *made.OPTIONS}):
+        raise InputError(f"unknown key {', '.join(unknown)}; allowed: {', '.join([*COMMON, *made.OPTIONS])}")
+    return made, {**made.OPTIONS, **{key: values[key] for key in made.OPTIONS if key in values}}
 
 
 def _class(kind: str) -> Any:

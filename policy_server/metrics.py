@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from policy_server import ports
 from policy_server.router import check_endpoint
 from policy_server.tally import ANSWERED, EDGES, EXPIRED, RESET, SUPERSEDED, Snapshot, Tally, gpu_bytes
 from policy_server.watching import Watcher
@@ -12,7 +13,7 @@ from vla.api import InputError, PolicySpec
 
 log = logging.getLogger(__name__)
 
-ADDRESS = re.compile(r"(?P<host>[^/\s]+):(?P<port>\d+)")
+ADDRESS = re.compile(r"(?P<host>[^/\s]+):(?P<port>[0-9]+)")
 INSTALL = "pip install 'cadence-vla[server]'"
 FINE = (ANSWERED, RESET, SUPERSEDED, EXPIRED)  # the other outcomes are errors
 
@@ -21,11 +22,13 @@ def check_address(address: str, insecure: bool) -> tuple[str, int]:
     """Host and port of `host:port`, refused if other machines can reach it without consent.
 
     Raises:
-        InputError: on another form, or an address beyond this machine without `insecure`; keys do not protect HTTP.
+        InputError: on another form, a port that does not exist, or an address beyond this machine without `insecure`;
+            keys do not protect HTTP.
     """
     parts = ADDRESS.fullmatch(address)
     if parts is None:
         raise InputError(f"metrics is host:port, for example 127.0.0.1:9090, got {address!r}")
+    port = ports.read_port(f"metrics={address}", parts["port"])
     try:
         check_endpoint(f"tcp://{address}", protected=False, insecure=insecure)
     except InputError:
@@ -33,7 +36,16 @@ def check_address(address: str, insecure: bool) -> tuple[str, int]:
             f"metrics={address} can be reached from other machines, and nothing on it is encrypted or authenticated, "
             "with or without keys; use 127.0.0.1:<port>, or say insecure=true on a network you trust"
         ) from None
-    return parts["host"].strip("[]"), int(parts["port"])
+    return parts["host"].strip("[]"), port
+
+
+def check_free(address: str, insecure: bool) -> None:
+    """Refuse an address as `check_address` does, and one that is taken or not this machine's.
+
+    Raises:
+        InputError: saying why.
+    """
+    ports.check_free(f"metrics={address}", *check_address(address, insecure))
 
 
 class Exporter:

@@ -5,8 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from typing import Any
 
-from policy_server import logs, metrics
-from policy_server.rerun_stream import RerunStream
+from policy_server import logs, metrics, rerun_stream
 from policy_server.server import PolicyServer
 from policy_server.watching import Watcher
 from vla.api import InputError, PolicySpec
@@ -48,6 +47,19 @@ class Observability:
         chosen = {key: None if options[key] is None else str(options[key]) for key in KEYS}
         return cls(log=str(options["log"]), insecure=options["insecure"] is True, **chosen)
 
+    def check(self) -> None:
+        """Refuse, before the policy is loaded, what can be refused without it.
+
+        Raises:
+            InputError: if a port is taken, a folder cannot be recorded to, or something is not installed.
+        """
+        if self.metrics is not None:
+            metrics.check_free(self.metrics, self.insecure)
+        if self.record is not None:
+            _recorder(self.record).check(self.record)
+        if self.rerun is not None:
+            rerun_stream.check(self.rerun)
+
     @contextmanager
     def watchers(self, spec: PolicySpec) -> Iterator[Sequence[Watcher]]:
         """The recorder and the stream; closed at the end, which must be the server's end too.
@@ -58,10 +70,10 @@ class Observability:
         opened: list[Watcher] = []
         with ExitStack() as closing:
             if self.record is not None:
-                opened.append(_recorder(self.record, spec))
+                opened.append(_recorder(self.record).Recorder(self.record, spec))
                 closing.callback(opened[-1].close)
             if self.rerun is not None:
-                opened.append(RerunStream(self.rerun, spec))
+                opened.append(rerun_stream.RerunStream(self.rerun, spec))
                 closing.callback(opened[-1].close)
             yield opened
 
@@ -78,9 +90,9 @@ class Observability:
         return metrics.Exporter(self.metrics, server.tally, spec, watchers, self.insecure)
 
 
-def _recorder(folder: str, spec: PolicySpec) -> Watcher:
+def _recorder(folder: str) -> Any:
     try:
-        from policy_server.recorder import Recorder  # here: others need not install what it needs
+        from policy_server import recorder  # here: others need not install what it needs
     except ImportError as error:
         raise InputError(f"record={folder} needs {error.name}: {INSTALL}") from error
-    return Recorder(folder, spec)
+    return recorder

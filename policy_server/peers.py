@@ -1,8 +1,8 @@
 """Whom the server answers, and in whose words: the seam between its threads and the protocols it speaks (no zmq)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import SimpleQueue
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from policy_server import wire
 from policy_server.arrays import Frame
@@ -62,6 +62,18 @@ class Dialect:
 
     It recognises its messages on the server's own socket, or delivers those of a port of its own.
     """
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any], insecure: bool) -> None:
+        """Refuse, before there is a policy, what can be refused without it.
+
+        Args:
+            options: the dialect's own keys with their values.
+            insecure: consent to an address that other machines can reach.
+
+        Raises:
+            InputError: for example on a port that is taken.
+        """
 
     def recognise(self, client: bytes, frames: Sequence[Frame]) -> Exchange | None:
         """How to read and answer a message on the server's own socket; None if it is not of this protocol.

@@ -6,6 +6,7 @@ has fewer frames; train only on recordings of robots that asked at every step.
 """
 
 import logging
+import os
 import shutil
 import time
 from collections import OrderedDict
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from envs import lerobot_dataset as lerobot
 from envs.lerobot_video import VideoWriter
-from policy_server.recordings import CHUNK, STEP, Recorded, Recordings
+from policy_server.recordings import CHUNK, STEP, Recorded, Recordings, held
 from policy_server.watching import Answered, Behind
 from vla.api import ActionChunk, Observation, PolicySpec
 
@@ -28,6 +29,15 @@ MOST_OPEN = 64  # episodes that grow at once; beyond them the one used longest a
 LONGEST = 10_000  # frames of an episode; a longer one goes on as another
 IDLE = 60.0  # [s] after which an episode of which nothing comes has ended
 Key = tuple[bytes, str]
+
+
+def check(folder: str) -> None:
+    """Refuse, before there is a policy, a folder that cannot take recordings of any.
+
+    Raises:
+        InputError: saying why.
+    """
+    os.close(held(Path(folder)))
 
 
 class Episode:

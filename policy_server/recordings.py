@@ -46,6 +46,30 @@ def schema(spec: PolicySpec, sizes: Mapping[str, tuple[int, int]]) -> lerobot.Sc
     return lerobot.Schema(spec.model, fps, dict(sizes), vectors)
 
 
+def held(root: Path) -> int:
+    """Hold a folder for one writer, until the descriptor that this returns is closed.
+
+    Raises:
+        InputError: if it cannot be written, is in use, or holds something else than a dataset.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise InputError(f"record={root} cannot be written: {error.strerror}; choose another folder") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not (root / INFO).exists() and any(path.name not in (LOCK, STAGING) for path in root.iterdir()):
+            raise InputError(f"record={root} is neither empty nor a dataset; choose another folder")
+    except BlockingIOError as error:
+        os.close(lock)
+        raise InputError(f"another server records to {root}; choose another folder") from error
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
 @dataclass(frozen=True)
 class Recorded:
     """One episode, its videos finished.
@@ -89,12 +113,10 @@ class Recordings:
         self._tasks: dict[str, int] = {}
         self._stats: dict[str, lerobot.Statistics] = {}
         schema(spec, {})  # refuses a policy that cannot be recorded, before it is served
-        self._lock = self._locked()
+        self._lock = held(root)
         try:
             if (root / INFO).exists():
                 self._resume()
-            elif any(path.name not in (LOCK, STAGING) for path in root.iterdir()):
-                raise InputError(f"record={root} is neither empty nor a dataset; choose another folder")
             shutil.rmtree(self.staging, ignore_errors=True)
             self.staging.mkdir()
         except BaseException:
@@ -153,21 +175,6 @@ class Recordings:
             (aside / name).replace(self.root / name)
         shutil.rmtree(aside)
         self._stats = stats
-
-    def _locked(self) -> int:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise InputError(
-                f"record={self.root} cannot be written: {error.strerror}; choose another folder"
-            ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock)
-            raise InputError(f"another server records to {self.root}; choose another folder") from error
-        return lock
 
     def _resume(self) -> None:
         """Continue the dataset that is there."""

@@ -13,6 +13,19 @@ ROOM = 32 * 2**20  # bytes of images that may wait for a slow viewer
 FILE, VIEWER = ".rrd", "rerun+http"
 
 
+def check(target: str) -> None:
+    """Refuse what is no target, and any without rerun-sdk.
+
+    Raises:
+        InputError: saying what is.
+    """
+    if not target.startswith(VIEWER) and not target.endswith(FILE):
+        example = f"{VIEWER}://127.0.0.1:9876/proxy"
+        raise InputError(f"rerun is {example} of a running viewer, or a file *{FILE}; got {target!r}")
+    if find_spec("rerun") is None:
+        raise InputError(f"rerun={target} needs rerun-sdk: {INSTALL}")
+
+
 class RerunStream:
     """A watcher that streams; all work is done in a thread of its own.
 
@@ -25,11 +38,7 @@ class RerunStream:
     """
 
     def __init__(self, target: str, spec: PolicySpec) -> None:
-        if not target.startswith(VIEWER) and not target.endswith(FILE):
-            example = f"{VIEWER}://127.0.0.1:9876/proxy"
-            raise InputError(f"rerun is {example} of a running viewer, or a file *{FILE}; got {target!r}")
-        if find_spec("rerun") is None:
-            raise InputError(f"rerun={target} needs rerun-sdk: {INSTALL}")
+        check(target)
         self._spec = spec
         self._rerun: Any = import_module("rerun")
         self._stream = self._opened(target)

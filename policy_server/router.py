@@ -9,6 +9,7 @@ import zmq
 from policy_server import sockets
 from policy_server.arrays import MAX_MESSAGE_BYTES, Frame
 from policy_server.peers import Exchange
+from policy_server.ports import read_port
 from policy_server.sockets import LOOPBACK
 from policy_server.wire import Message
 from vla.api import InputError
@@ -17,7 +18,7 @@ MAX_ENVELOPE = 8
 LINGER_MS = 1000  # the last reply still leaves when the server stops
 QUEUED_MESSAGES = 16  # per client and direction, inside ZeroMQ
 HEARTBEAT_MS, SILENCE_MS = 5_000, 15_000  # a peer that vanished without a word is dropped, with what waits for it
-ENDPOINT = re.compile(r"tcp://(?P<host>[^/]+):(?P<port>\*|\d+)")
+ENDPOINT = re.compile(r"tcp://(?P<host>[^/]+):(?P<port>\*|[0-9]+)")
 
 
 def check_endpoint(endpoint: str, protected: bool, insecure: bool) -> None:
@@ -34,6 +35,8 @@ def check_endpoint(endpoint: str, protected: bool, insecure: bool) -> None:
     parts = ENDPOINT.fullmatch(endpoint)
     if parts is None:
         raise InputError(f"an endpoint is tcp://host:port, for example tcp://127.0.0.1:5555, got {endpoint!r}")
+    if parts["port"] != "*":
+        read_port(endpoint, parts["port"])
     if LOOPBACK.fullmatch(parts["host"]) is None and not (protected or insecure):
         raise InputError(
             f"{endpoint} can be reached from other machines, and nothing on the wire is encrypted or authenticated; "
@@ -75,6 +78,16 @@ def bind(router: "zmq.Socket[bytes]", endpoint: str) -> str:
             remedy = f"{error.strerror}: choose an address of this machine, for example tcp://127.0.0.1:0"
         raise InputError(f"cannot serve at {endpoint}: {remedy}") from None
     return router.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def check_free(endpoint: str) -> None:
+    """Listen for a moment, before a policy is loaded for minutes in vain.
+
+    Raises:
+        InputError: as `bind`.
+    """
+    with zmq.Context() as context, new_router(context, endpoint) as router:
+        bind(router, endpoint)
 
 
 def send(router: "zmq.Socket[bytes]", frames: list[Frame]) -> bool:

@@ -2,29 +2,21 @@
 
 A key file is the text that pyzmq's certificates are, so its tools read them too: `<name>.key` holds the public key, to
 give away; `<name>.key_secret` holds both and stays where it is. Encryption is ZeroMQ's CurveZMQ (RFC 26); whether a
-client's key is on the list is asked by ZAP (RFC 27), before the server reads a word of what that client sends.
+client's key is on the list is asked by ZAP (RFC 27), see `policy_server.door`.
 """
 
-import logging
 import os
 import re
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 
 import zmq
 from zmq.utils import z85
 
 from vla.api import InputError
 
-log = logging.getLogger(__name__)
-
 PUBLIC, SECRET = ".key", ".key_secret"
-DOMAIN = b"cadence"
-ZAP = "inproc://zeromq.zap.01"
-QUIET = 1.0  # [s] between two lines of the log about clients that were turned away
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY = r'^\s*{}-key\s*=\s*"([^"\s]{{40}})"\s*$'
 
@@ -74,7 +66,10 @@ def server_keys(secret: str | Path, clients: str | Path) -> ServerKeys:
     Raises:
         InputError: on a file that is missing, damaged or open to others, or a folder without keys.
     """
-    if not read_allowed(Path(clients)):
+    allowed, wrong = read_allowed(Path(clients))
+    if wrong:
+        raise wrong[0]
+    if not allowed:
         raise InputError(f"{clients} holds no public key (*{PUBLIC}): nobody could connect")
     return ServerKeys(read_pair(Path(secret)), Path(clients))
 
@@ -129,89 +124,33 @@ def read_pair(path: Path) -> KeyPair:
         InputError: if it is missing, holds none, or others than its owner can read it.
     """
     text = _text(path)
+    if _keys(text, "public") and not _keys(text, "secret"):
+        raise InputError(f"{path} holds no secret: name the *{SECRET} file; cadence-keys writes such files in pairs")
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise InputError(f"{path} can be read by others than its owner: chmod 600 {path}")
     return KeyPair(_key(path, text, "public"), _key(path, text, "secret"))
 
 
-def read_allowed(folder: Path) -> dict[bytes, str]:
-    """Public key -> name, of every public key file in a folder.
-
-    Raises:
-        InputError: if the folder or a file in it cannot be read.
-    """
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder} with the public keys of clients")
-    return {read_public(path): path.stem for path in sorted(folder.glob(f"*{PUBLIC}"))}
-
-
-def protect_server(router: "zmq.Socket[bytes]", keys: ServerKeys) -> None:
-    """Let a socket that is not bound yet accept only encrypted connections that a `Doorkeeper` lets in."""
-    router.curve_server = True
-    router.curve_publickey, router.curve_secretkey = keys.pair.public, keys.pair.secret
-    router.zap_domain = DOMAIN
-    router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-
-
-def guard(router: "zmq.Socket[bytes]", keys: ServerKeys | None) -> "Doorkeeper | None":
-    """Protect a socket that is not bound yet, and who is to answer for it; None if there are no keys."""
-    if keys is None:
-        return None
-    protect_server(router, keys)
-    return Doorkeeper(router.context, keys.clients)
+def read_allowed(folder: Path) -> tuple[dict[bytes, str], list[InputError]]:
+    """Public key -> name, of every public key file in a folder that can be read, and what is wrong with the others."""
+    allowed: dict[bytes, str] = {}
+    wrong: list[InputError] = []
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == PUBLIC)
+    except OSError as error:
+        return {}, [InputError(f"there is no folder {folder} with the public keys of clients: {error.strerror}")]
+    for path in paths:
+        try:
+            allowed[read_public(path)] = path.stem
+        except InputError as error:  # noqa: PERF203 - one damaged file must not keep the others from being read
+            wrong.append(error)
+    return allowed, wrong
 
 
 def protect_client(dealer: "zmq.Socket[bytes]", keys: ClientKeys) -> None:
     """Let a socket that is not connected yet speak to the server with this key alone."""
     dealer.curve_publickey, dealer.curve_secretkey = keys.pair.public, keys.pair.secret
     dealer.curve_serverkey = keys.server
-
-
-class Doorkeeper:
-    """Lets in the clients whose keys are in the folder; belongs to the thread that polls `socket`.
-
-    Args:
-        context: of the server's socket; `socket` is bound in it before that one is.
-        clients: folder of public keys.
-        clock: [s], for the log's sake.
-    """
-
-    def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", clients: Path, clock: Callable[[], float] = monotonic
-    ) -> None:
-        self.socket = context.socket(zmq.REP)
-        self.socket.linger = 0
-        self.socket.bind(ZAP)
-        self._clients = clients
-        self._clock = clock
-        self._allowed: dict[bytes, str] = {}
-        self._quiet_until = 0.0
-        self._unsaid = 0
-
-    def answer(self) -> None:
-        """Answer one question that waits."""
-        version, request, domain, address, _, mechanism, *credentials = self.socket.recv_multipart()
-        key = z85.encode(credentials[0]) if mechanism == b"CURVE" and domain == DOMAIN else b""
-        name = self._read_allowed().get(key)
-        if name is None:
-            self._complain(address, key)
-        verdict = (b"400", b"unknown key", b"") if name is None else (b"200", b"OK", name.encode())
-        self.socket.send_multipart([version, request, *verdict, b""])
-
-    def _read_allowed(self) -> dict[bytes, str]:
-        """The list as it is now; as it was if somebody broke a file."""
-        try:
-            self._allowed = read_allowed(self._clients)
-        except InputError as error:
-            log.warning("keeping the list of clients as it was: %s", error)
-        return self._allowed
-
-    def _complain(self, address: bytes, key: bytes) -> None:
-        if (now := self._clock()) < self._quiet_until:
-            self._unsaid += 1
-            return
-        log.warning("turned away %a with unknown key %a (and %d before)", address.decode(), key.decode(), self._unsaid)
-        self._quiet_until, self._unsaid = now + QUIET, 0
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:
@@ -227,7 +166,7 @@ def _text(path: Path) -> str:
 
 
 def _key(path: Path, text: str, kind: str) -> bytes:
-    found = re.findall(_KEY.format(kind), text, re.MULTILINE)
+    found = _keys(text, kind)
     if len(found) != 1:
         raise InputError(f"{path} needs exactly one {kind}-key of 40 characters; cadence-keys writes such files")
     try:
@@ -235,3 +174,7 @@ def _key(path: Path, text: str, kind: str) -> bytes:
     except (KeyError, UnicodeEncodeError):
         raise InputError(f"{path} has a {kind}-key that is not Z85; cadence-keys writes such files") from None
     return found[0].encode()
+
+
+def _keys(text: str, kind: str) -> list[str]:
+    return re.findall(_KEY.format(kind), text, re.MULTILINE)

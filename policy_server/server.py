@@ -15,11 +15,13 @@ from policy_server import messages, sockets
 from policy_server.arrays import Frame
 from policy_server.checks import WireError
 from policy_server.codecs import available
+from policy_server.door import guard
 from policy_server.mailbox import Request
 from policy_server.peers import Dialect, Dialects, Peer
+from policy_server.refusals import Refusals
 from policy_server.router import RouterPeer, bind, check_endpoint, new_router, opened
 from policy_server.scheduler import Batching, Scheduler
-from policy_server.security import ServerKeys, guard
+from policy_server.security import ServerKeys
 from policy_server.waiting import Waiting
 from policy_server.watching import Monitor, Watcher
 from policy_server.wire import Message
@@ -76,6 +78,7 @@ class PolicyServer:
         self._dialects = Dialects(dialects, lambda: self._waiting.ring())
         self._monitor = Monitor(watchers)
         self.tally = self._monitor.tally
+        self._refusals = Refusals(self.tally)
         self._scheduler = Scheduler(policy, self._job_ended, batching, idle)
         self._turns = threading.Lock()
         self._stopping = threading.Event()
@@ -235,7 +238,7 @@ class PolicyServer:
             observation = None
         superseded = self._scheduler.put(Request(peer, message, observation, arrived, perf_counter()))
         if superseded is not None:
-            self._refuse(superseded, "superseded", "a newer observation of this session came")
+            self._refuse(superseded, WireError("a newer observation of this session came", "superseded"))
 
     def _start_next(self) -> None:
         """Keep the policy busy with what is still worth running."""
@@ -244,7 +247,7 @@ class PolicyServer:
         now = perf_counter()
         for late in self._scheduler.start_next(now):
             text = f"{1000 * (now - late.arrived):.0f} ms passed, {late.message.deadline_ms} allowed"
-            self._refuse(late, "expired", text, "the policy is slower than the client's deadline")
+            self._refuse(late, WireError(text, "expired", "the policy is slower than the client's deadline"))
 
     def _finish(self) -> None:
         for request, result in self._scheduler.take_finished(perf_counter()):
@@ -266,32 +269,23 @@ class PolicyServer:
             reply = work()
             frames = peer.encode(reply) if reply is not None else None
             self._served += request is not None
-        except WireError as error:
-            self.tally.counted(error.type)
-            log.info("refused a message: %s: %s", error.type, error, extra={"type": error.type})
-            frames = peer.encode(messages.failure(error.type, str(error), error.hint, error.seq or seq, session))
-        except InputError as error:
-            self.tally.counted("input")
-            frames = peer.encode(messages.failure("input", str(error), "", seq, session))
         except Exception as error:
-            self._failed += 1
-            self.tally.counted("internal")
-            where = {"session": session, "seq": seq}
-            log.exception("failed to answer request %d of session %a", seq, session, extra=where)
-            text = f"{type(error).__name__}: {error}"
-            frames = peer.encode(messages.failure("internal", text, "the server's log has the traceback", seq, session))
-        if frames is not None and not peer.send(frames):
-            log.info("client %a has left or does not read its answers", peer.client)
+            self._failed += not isinstance(error, InputError)
+            frames = peer.encode(self._refusals.reply(error, seq, session))
+        if frames is not None:
+            self._send(peer, frames)
 
-    def _refuse(self, request: Request, error_type: str, text: str, hint: str = "") -> None:
-        message = request.message
-        self.tally.counted(error_type)
-        reply = messages.failure(error_type, text, hint, message.seq, message.session)
-        self._answer(request.peer, None, lambda: reply)
+    def _refuse(self, request: Request, error: WireError) -> None:
+        reply = self._refusals.reply(error, request.message.seq, request.session)
+        self._send(request.peer, request.peer.encode(reply))
+
+    def _send(self, peer: Peer, frames: list[Frame]) -> None:
+        if not peer.send(frames):
+            self._refusals.undelivered(peer.client)
 
     def _refuse_waiting(self) -> None:
         for request in self._scheduler.withdraw():
-            self._refuse(request, "stopping", "the server is stopping")
+            self._refuse(request, WireError("the server is stopping", "stopping"))
 
     def _health(self) -> dict[str, object]:
         status = "stopping" if self._stopping.is_set() else "ready"

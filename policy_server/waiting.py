@@ -6,8 +6,7 @@ from contextlib import suppress
 
 import zmq
 
-from policy_server.security import Doorkeeper
-from policy_server.sockets import readable
+from policy_server.door import Doorkeeper
 
 
 class Waiting:
@@ -24,7 +23,7 @@ class Waiting:
         self._bell, self._ear = socket.socketpair()
         self._bell.setblocking(False)
         self._poll = select.poll()  # ZeroMQ's own would use the sockets
-        for watched in (router, self._ear, *([] if door is None else [door.socket])):
+        for watched in (router, self._ear, *(() if door is None else door.sockets)):
             self._poll.register(watched.fileno(), select.POLLIN)
 
     def wait(self, patience: int) -> None:
@@ -32,8 +31,8 @@ class Waiting:
         ready = [descriptor for descriptor, _ in self._poll.poll(patience)]
         if self._ear.fileno() in ready:
             self._ear.recv(4096)
-        while self._door is not None and readable(self._door.socket):
-            self._door.answer()
+        if self._door is not None:
+            self._door.look()
 
     def ring(self) -> None:
         """End the wait, or the next one; returns at once."""
@@ -45,4 +44,4 @@ class Waiting:
         self._bell.close()
         self._ear.close()
         if self._door is not None:
-            self._door.socket.close()
+            self._door.close()

@@ -8,7 +8,7 @@ server sends back every frame before the delimiter unchanged, so REQ with `ZMQ_R
 
     version      int     2. Compared before anything else is read; another number is refused with error type `version`.
     kind         str     hello | infer | reset | health | metrics | error
-    session      str     one robot, one episode; at most 256 characters; "" where it has no meaning
+    session      str     a name, of one robot and one episode; "" where it has no meaning
     seq          int     from 1, echoed by the reply. A client makes it greater in every message, to tell late replies
                          from the one it waits for. 0 only in an error reply to a message whose own could not be read
     deadline_ms  number  or null. The server refuses a request that waited longer than this, counted from its arrival
@@ -16,6 +16,9 @@ server sends back every frame before the delimiter unchanged, so REQ with `ZMQ_R
     timing       object  stage -> milliseconds; {} in requests and in errors
     body         object  what this kind says, see below
     arrays       list    of [name, dtype, shape], one for each frame that follows, in order; names are unique
+
+A name is at most 256 characters, none of them a control character (C0, DEL, C1) or half of a surrogate pair: what one
+robot calls itself ends in the logs, files and terminals of others.
 
 **Arrays.** Each frame holds one array: C order, little endian, exactly `product(shape) * itemsize` bytes. Dtypes are
 bool, uint8, int32, int64, float32 and float64; a bool is one byte, 0 or 1. Limits: 64 KiB of header, 64 arrays of at
@@ -86,7 +89,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from policy_server.arrays import CODECS, RAW, Frame, Packed, array_bytes, decode_arrays, descriptions, dtype_name
-from policy_server.checks import MAX_NAME, WireError, is_integer, is_mapping, is_name, is_number, show
+from policy_server.checks import NAME, WireError, is_integer, is_mapping, is_name, is_number, show
 
 VERSION = 2  # 2: committed actions, codecs, resize, metrics
 KINDS = ("hello", "infer", "reset", "health", "metrics", "error")
@@ -121,7 +124,7 @@ class Message:
         if not is_integer(self.seq) or (self.seq == 0 and self.kind != "error"):
             raise WireError(f"seq must be an integer from 1 to 2^63 - 1, or 0 in an error, got {show(self.seq)}")
         if not is_name(self.session):
-            raise WireError(f"session must be text of at most {MAX_NAME}, got {show(self.session)}")
+            raise WireError(f"session must be {NAME}, got {show(self.session)}")
         deadline = self.deadline_ms
         if deadline is not None and not (is_number(deadline) and deadline > 0):
             raise WireError(f"deadline_ms must be null or positive, got {show(deadline)}")

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from time import perf_counter
 from typing import TypeAlias
@@ -141,15 +141,15 @@ def _result(policy: Policy, request: Request, seen: Observation | Exception | No
     try:
         if seen is None:
             return policy.reset(request.session)
-        return _checked(policy, _infer(policy, seen))
+        return _infer(policy, seen)
     except Exception as error:  # it belongs to this request; the server answers it and goes on
         return error
 
 
 def _infer(policy: Policy, observation: Observation) -> ActionChunk:
     try:
-        return policy.infer(observation)
-    except ActionError as error:
+        return _checked(policy, policy.infer(observation))
+    except ActionError as error:  # an InputError, but not the robot's
         raise RuntimeError(f"the policy gave no usable actions: {error}") from error
 
 
@@ -164,7 +164,7 @@ def _checked(policy: Policy, chunk: ActionChunk) -> ActionChunk:
     promised = (policy.spec.horizon, len(policy.spec.actions))
     if chunk.actions.shape != promised:
         raise RuntimeError(f"the policy gave actions {chunk.actions.shape}, its spec promises {promised}")
-    return chunk
+    return replace(chunk)  # checks it again: arrays can be written to, so it may not be what it was when it was built
 
 
 def warm_up(policy: Policy, max_batch: int = 1) -> None:

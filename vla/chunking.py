@@ -29,11 +29,19 @@ class Chunking(Protocol):
         """Whether the chunks that came say what to do at this step."""
         ...
 
+    def check(self, rows: int) -> None:
+        """Refuse a policy whose chunks have so many rows.
+
+        Raises:
+            InputError: if this way of executing needs more, saying what is allowed.
+        """
+        ...
+
     def add(self, step: int, chunk: ActionChunk) -> None:
         """Take the chunk that answers the observation of this step: its row i is meant for step + i.
 
         Raises:
-            InputError: if the chunk has fewer rows than this way of executing needs.
+            InputError: as `check`, if the chunk has too few rows.
         """
         ...
 
@@ -70,9 +78,13 @@ class OpenLoop:
         """Whether there are rows left to execute."""
         return not self.needs_chunk(step)
 
+    def check(self, rows: int) -> None:
+        """Refuse chunks of fewer rows than are executed of each."""
+        _check_rows("execute", self.execute, rows)
+
     def add(self, step: int, chunk: ActionChunk) -> None:
         """Replace the chunk; row 0 is for `step`."""
-        _check_rows("execute", self.execute, chunk)
+        self.check(len(chunk.actions))
         self._start, self._chunk = step, chunk
 
     def action(self, step: int) -> NDArray[np.float32]:
@@ -117,9 +129,13 @@ class AdaptiveEnsemble:
         """Whether a remembered chunk has a row for this step."""
         return any(0 <= step - start < len(chunk.actions) for start, chunk in self._chunks)
 
+    def check(self, rows: int) -> None:
+        """Refuse chunks of fewer rows than chunks are remembered: the oldest would say nothing any more."""
+        _check_rows("horizon", self.horizon, rows)
+
     def add(self, step: int, chunk: ActionChunk) -> None:
         """Remember a chunk, forgetting the oldest."""
-        _check_rows("horizon", self.horizon, chunk)
+        self.check(len(chunk.actions))
         self._chunks.append((step, chunk))
 
     def action(self, step: int) -> NDArray[np.float32]:
@@ -210,9 +226,13 @@ class RealTimeChunking:
         self._asked = step, frozen, inpaints
         return Committed(rest.copy(), frozen) if inpaints and len(rest) else None
 
+    def check(self, rows: int) -> None:
+        """Refuse chunks that end before the next observation is made."""
+        _check_rows("execute", self.execute, rows)
+
     def add(self, step: int, chunk: ActionChunk) -> None:
         """Continue with this chunk; row 0 is for `step`. Rows that were frozen for it stay those of the old chunk."""
-        _check_rows("execute", self.execute, chunk)
+        self.check(len(chunk.actions))
         old = self._rest(step)[: len(chunk.actions)]
         continued = self._continued(step, old, chunk.actions.copy()) if len(old) else chunk.actions
         self._start, self._actions = step, continued
@@ -266,6 +286,6 @@ def prefix_weights(frozen: int, committed: int, horizon: int) -> NDArray[np.floa
     return np.where(row < frozen, 1, np.where(row < committed, decay, 0)).astype(np.float32)
 
 
-def _check_rows(what: str, needed: int, chunk: ActionChunk) -> None:
-    if needed > len(chunk.actions):
-        raise InputError(f"{what} is {needed}, but the policy's chunks have only {len(chunk.actions)} rows")
+def _check_rows(what: str, needed: int, rows: int) -> None:
+    if needed > rows:
+        raise InputError(f"{what} is {needed}, but the policy's chunks have only {rows} rows: allowed are 1 to {rows}")

@@ -26,13 +26,23 @@ def inpainting_of(model: ActionModel, recipe: Recipe) -> Inpaint | None:
     """The stage `head` that continues: (prefilled, noise, known, weights) -> (batch, horizon, A) normalised.
 
     Returns:
-        None for a head that cannot.
+        None for a head that cannot: one that says words.
     """
-    head: Any = getattr(model, "head", None)
-    if not hasattr(head, "inpaint"):
-        return None
-    steps, guidance = recipe.denoising_steps, recipe.guidance_scale
+    made = _INPAINTING.get(model.HEAD)
+    return None if made is None else made(model, recipe)
+
+
+def _denoising(model: Any, recipe: Recipe) -> Inpaint:
+    head, steps, guidance = model.head, recipe.denoising_steps, recipe.guidance_scale
     return lambda cognition, noise, known, weights: head.inpaint(cognition, noise, steps, guidance, known, weights)
+
+
+def _flowing(model: Any, recipe: Recipe) -> Inpaint:
+    steps = recipe.denoising_steps
+    return lambda prefilled, noise, known, weights: model.inpaint(prefilled, noise, steps, known, weights)
+
+
+_INPAINTING: dict[str, Callable[[Any, Recipe], Inpaint]] = {"diffusion": _denoising, "flow": _flowing}
 
 
 def known_rows(observations: Sequence[Observation], processing: Processing, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,12 +51,12 @@ def known_rows(observations: Sequence[Observation], processing: Processing, like
     Args:
         observations: some with committed actions.
         processing: of the model.
-        like: (batch, horizon, A), the noise.
+        like: (batch, horizon, A or more), the noise.
 
     Returns:
         (batch, horizon, A) normalised, zeros where nothing is committed, and the weights (batch, horizon, 1) in [0, 1].
     """
-    known, weights = torch.zeros_like(like), torch.zeros_like(like[:, :, :1])
+    known, weights = torch.zeros_like(like[:, :, : len(processing.actions)]), torch.zeros_like(like[:, :, :1])
     for row, seen in enumerate(observations):
         if seen.committed is not None:
             rows = len(seen.committed)

@@ -69,12 +69,17 @@ def prompt_ids(tokenizer: tokenizers.Tokenizer, text: str, longest: int) -> Tens
     """(1, words) int64.
 
     Raises:
-        InputError: if the text has more than `longest` tokens.
+        InputError: if the text has more than `longest` tokens, or half of a surrogate pair, which is no letter.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        where = f"character {error.start} of the prompt"
+        raise InputError(f"an instruction must be text; {where} is {text[error.start]!a}, which is no letter") from None
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     if len(ids) > longest:
         raise InputError(f"the prompt has {len(ids)} tokens, this model reads at most {longest}: {text!r}")
-    return torch.tensor([ids])
+    return torch.tensor([ids], dtype=torch.long)  # said, because there may be no word to tell it
 
 
 def _taking_words_literally(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:

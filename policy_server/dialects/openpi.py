@@ -33,6 +33,7 @@ from policy_server.dialect import Setup
 from policy_server.naming import Defaults
 from policy_server.packing import NDARRAY, pack, unpack
 from policy_server.peers import Deliver, Dialect
+from policy_server.ports import bare, check_free, read_port
 from policy_server.router import LOOPBACK
 from policy_server.wire import Message
 from vla.api import InputError
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 _knocks = logging.getLogger(f"{__name__}.connections")
 _knocks.setLevel(logging.CRITICAL)  # the library writes a traceback for everyone who connects and does not speak HTTP
 
-ENDPOINT = re.compile(r"ws://(?P<host>[^/]+):(?P<port>\d{1,5})/?")
+ENDPOINT = re.compile(r"ws://(?P<host>[^/]+):(?P<port>[0-9]+)/?")
 MOST_CLIENTS = 256
 PING, SILENCE = 20.0, 60.0  # [s] a client that does not answer a ping for so long is let go
 FAREWELL = 2.0  # [s] that a client has to hang up when the server stops
@@ -75,6 +76,13 @@ class OpenPi(Dialect):
         self.channels_first = setup.flag("channels_first")
         self._metadata = pack({**_metadata(setup), **setup.table("metadata")}, NDARRAY)
         self._thread: threading.Thread | None = None
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any], insecure: bool) -> None:
+        """The endpoint must be one, and free."""
+        endpoint = str(options["endpoint"])
+        host, port = _address(endpoint, insecure)
+        check_free(endpoint, host, port)
 
     def open(self, deliver: Deliver, stop: Callable[[], None]) -> None:
         """Listen, in a thread of its own.
@@ -114,7 +122,7 @@ class OpenPi(Dialect):
     async def _listen(self) -> Server:
         return await serve(
             self._serve_client,
-            None if self._host == "*" else self._host.strip("[]"),
+            bare(self._host),
             self._port,
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
@@ -273,15 +281,16 @@ def _metadata(setup: Setup) -> dict[str, Any]:
 
 def _address(endpoint: str, insecure: bool) -> tuple[str, int]:
     parts = ENDPOINT.fullmatch(endpoint)
-    if parts is None or int(parts["port"]) > 65535:
+    if parts is None:
         raise InputError(f"endpoint is ws://host:port, for example ws://127.0.0.1:8000, got {endpoint!r}")
+    port = read_port(endpoint, parts["port"])
     if LOOPBACK.fullmatch(parts["host"]) is None and not insecure:
         raise InputError(
             f"{endpoint} can be reached from other machines, and a websocket is neither encrypted nor authenticated "
             "here; serve at ws://127.0.0.1:<port> behind a proxy or an SSH tunnel, or say insecure=true on a network "
             "you trust"
         )
-    return parts["host"], int(parts["port"])
+    return parts["host"], port
 
 
 DIALECT = OpenPi

@@ -1,6 +1,7 @@
 """`cadence-top`: a live view of a policy server in the terminal."""
 
 import math
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from time import sleep
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.live import Live
 
-from cadence_configs.command import DONE, command
+from cadence_configs.command import DONE, FAILED, command
 from policy_server.client import RemotePolicy
 from policy_server.security import client_keys
 from policy_server.top.watch import watch
@@ -19,7 +20,7 @@ from vla.api import InputError
 
 @command("top", usage_errors=(InputError,))
 def main(config: DictConfig) -> int:
-    """Show the server's metrics until Ctrl-C, or `count` times."""
+    """Show the server's metrics until Ctrl-C, or `count` times; failed if the server did not answer the last time."""
     options: Any = OmegaConf.to_container(config, resolve=True)
     every, timeout = (_seconds(name, options[name]) for name in ("every", "timeout"))
     count = options["count"]
@@ -29,13 +30,15 @@ def main(config: DictConfig) -> int:
     if (keys is None) != (server_key is None):
         raise InputError("keys=<this client's secret key file> and server_key=<the server's public one> go together")
     known = None if keys is None else client_keys(str(keys), str(server_key))
-    screens = watch(partial(RemotePolicy, str(options["endpoint"]), timeout=timeout, keys=known))
-    with Live(console=Console(), auto_refresh=False, screen=False) as live:
-        for number, shown in enumerate(islice(screens, count)):
-            live.update(shown, refresh=True)
+    connect = partial(RemotePolicy, str(options["endpoint"]), timeout=timeout, keys=known)
+    answered = True
+    with closing(watch(connect)) as looks, Live(console=Console(), auto_refresh=False, screen=False) as live:
+        for number, look in enumerate(islice(looks, count)):
+            live.update(look.shown, refresh=True)
+            answered = look.answered
             if count is None or number + 1 < count:
                 sleep(every)
-    return DONE
+    return DONE if answered else FAILED
 
 
 def _seconds(name: str, value: object) -> float:

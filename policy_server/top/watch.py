@@ -1,6 +1,7 @@
 """Asks a server for its metrics again and again; a server that is away is asked until it is back."""
 
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from time import perf_counter
 
 from rich.console import RenderableType
@@ -9,8 +10,21 @@ from policy_server.client import PolicyUnavailable, RemoteError, RemotePolicy
 from policy_server.top.screen import screen, silence
 
 
-def watch(connect: Callable[[], RemotePolicy]) -> Generator[RenderableType]:
-    """One screen for every `next`, without end.
+@dataclass(frozen=True)
+class Look:
+    """One look at a server.
+
+    Attributes:
+        shown: for the terminal.
+        answered: whether the server did.
+    """
+
+    shown: RenderableType
+    answered: bool
+
+
+def watch(connect: Callable[[], RemotePolicy]) -> Generator[Look]:
+    """One look for every `next`, without end; close it to close the connection.
 
     Args:
         connect: a new connection.
@@ -25,12 +39,12 @@ def watch(connect: Callable[[], RemotePolicy]) -> Generator[RenderableType]:
             try:
                 remote = remote or connect()
                 endpoint = remote.endpoint
-                yield _asked(remote)
+                yield Look(_asked(remote), True)
             except (PolicyUnavailable, RemoteError) as error:  # noqa: PERF203
                 if remote is not None:
                     remote.close()
                 remote = None  # it may come back with another policy
-                yield silence(endpoint, error)
+                yield Look(silence(endpoint, error), False)
     finally:
         if remote is not None:
             remote.close()

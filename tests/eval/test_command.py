@@ -341,7 +341,7 @@ def test_policies_without_a_model_answer_one_action_at_a_time(policy: str, rows:
     ("keys", "images"),
     [
         ({}, "raw"),
-        ({"codec": "png", "resize": True}, "png, resized by the client"),
+        ({"codec": "png", "resize": True}, "png, of the size that the policy reads"),
         ({"codec": "jpeg", "quality": 80, "policy": "remote"}, "jpeg, quality 80"),
         ({"policy": "local"}, ""),
     ],

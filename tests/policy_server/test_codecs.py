@@ -72,6 +72,11 @@ def test_the_client_resizes_as_the_policy_would(codec: Codec) -> None:
     np.testing.assert_array_equal(sees.seen[1], photo())
 
 
+def test_resizing_for_a_policy_that_does_not_say_how_is_refused(endpoint: str) -> None:
+    with pytest.raises(InputError, match=f"the one at {endpoint} says nothing.*leave resize out"):
+        RemotePolicy(endpoint, timeout=20.0, resize=True)
+
+
 @pytest.mark.parametrize("codec", [Codec(), Codec("png")])
 def test_raw_and_png_change_nothing(endpoint: str, sees: Sees, codec: Codec) -> None:
     with RemotePolicy(endpoint, timeout=20.0, codec=codec) as remote:

@@ -262,9 +262,25 @@ def test_the_log_says_what_happened_at_a_bounded_rate(caplog: pytest.LogCaptureF
 
 
 def test_robots_and_policies_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InputError, match=r"robot's period must be a whole part, it is 0\.2 s"):
-        loop_of(Arm(period=0.2), Numbered(), OpenLoop(1))
     with pytest.raises(InputError, match=r"actions \['dx', 'dy', 'gripper'\], the robot's limits have 2"):
         loop_of(Arm(Limits.none([True, True])), Numbered(), OpenLoop(1))
     with pytest.raises(InputError, match=r"must be positive, got 4\.0 and 0"):
         loop_of(Arm(), Numbered(), OpenLoop(1), stop_after=0)
+    with pytest.raises(InputError, match=r"must be positive, got nan and 5\.0"):
+        loop_of(Arm(), Numbered(), OpenLoop(1), max_age=np.nan)
+
+
+@pytest.mark.parametrize("period", [0.2, 0.5, 0.0, -0.25, np.nan, np.inf])
+def test_a_robot_s_period_is_a_whole_part_of_the_policy_s(period: float) -> None:
+    with pytest.raises(InputError, match=f"every 0.25 s; the robot's period must be a whole part, it is {period} s"):
+        loop_of(Arm(period=period), Numbered(), OpenLoop(1))
+
+
+@pytest.mark.parametrize("way", [OpenLoop, AdaptiveEnsemble, RealTimeChunking])
+def test_more_rows_than_a_chunk_has_are_refused_before_the_robot_moves(way: Callable[[int], Chunking]) -> None:
+    loop_of(Arm(), Numbered(), way(8))
+    with pytest.raises(InputError, match="is 9, but the policy's chunks have only 8 rows: allowed are 1 to 8"):
+        loop_of(Arm(), Numbered(), way(9))
+    loop_of(Arm(period=PERIOD / 2), Numbered(), way(16))  # chunks are made finer
+    with pytest.raises(InputError, match="allowed are 1 to 16"):
+        loop_of(Arm(period=PERIOD / 2), Numbered(), way(17))

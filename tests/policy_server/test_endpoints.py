@@ -5,9 +5,13 @@ import zmq
 
 from policy_server.arrays import MAX_MESSAGE_BYTES
 from policy_server.client import RemotePolicy
+from policy_server.dialect import build
+from policy_server.metrics import check_address
+from policy_server.router import check_endpoint, check_free
 from policy_server.server import PolicyServer
 from policy_server.wire import Message
 from tests.policies import SPEC, Digest
+from tests.policy_server.foreign import GOLDEN_SPEC, OPENPI
 from tests.policy_server.sockets import TIMEOUT_MS, Connect
 from vla.api import InputError
 
@@ -34,6 +38,31 @@ def test_consent_binds_every_interface() -> None:
 def test_other_endpoints_are_refused_by_form(endpoint: str) -> None:
     with pytest.raises(InputError, match="an endpoint is tcp://host:port"):
         PolicyServer(Digest(), endpoint)
+
+
+@pytest.mark.parametrize("port", ["65536", "99999", "123456", "9" * 5000])
+def test_ports_that_do_not_exist_are_refused(port: str) -> None:
+    with pytest.raises(InputError, match="has a port that does not exist: the largest one is 65535"):
+        check_endpoint(f"tcp://127.0.0.1:{port}", protected=False, insecure=False)
+    with pytest.raises(InputError, match="has a port that does not exist: the largest one is 65535"):
+        check_address(f"127.0.0.1:{port}", insecure=False)
+    with pytest.raises(InputError, match="has a port that does not exist: the largest one is 65535"):
+        build({**OPENPI, "endpoint": f"ws://127.0.0.1:{port}"}, GOLDEN_SPEC)
+
+
+def test_the_largest_port_exists() -> None:
+    check_endpoint("tcp://127.0.0.1:65535", protected=False, insecure=False)
+    assert check_address("127.0.0.1:65535", insecure=False) == ("127.0.0.1", 65535)
+
+
+def test_a_port_is_free_again_after_it_was_tried() -> None:
+    with PolicyServer(Digest()) as server:
+        endpoint = server.endpoint
+        with pytest.raises(InputError, match="the port is in use"):
+            check_free(endpoint)
+    check_free(endpoint)
+    with PolicyServer(Digest(), endpoint) as server:
+        assert server.endpoint == endpoint
 
 
 def test_an_address_of_another_machine_is_refused_at_once() -> None:

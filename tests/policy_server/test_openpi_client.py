@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from policy_server.dialect import build
 from policy_server.dialects.openpi import OpenPi
 from policy_server.server import PolicyServer
+from tests.policy_server.elsewhere import environment
 from tests.policy_server.foreign import ACTIONS, GOLDEN_SPEC, OPENPI, Golden
 
 OPENPI_CLIENT = ("openpi-client==0.1.2", "typing_extensions")  # which it imports and does not ask for
@@ -37,18 +37,8 @@ print(json.dumps({"metadata": policy.get_server_metadata(), "actions": first["ac
 
 @pytest.fixture(scope="session")
 def openpi_python(request: pytest.FixtureRequest) -> Path:
-    """The interpreter of an environment with openpi-client, kept in pytest's cache: it needs an older numpy."""
-    home = Path(request.config.cache.mkdir("openpi-client"))  # type: ignore[union-attr]
-    python, done = home / "bin" / "python", home / "installed"
-    if not (done.exists() and python.exists()):
-        install = [str(python), "-m", "pip", "install", "-q", "--only-binary=:all:", *OPENPI_CLIENT]
-        try:
-            subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True, timeout=240)
-            subprocess.run(install, check=True, capture_output=True, timeout=240)
-        except (OSError, subprocess.SubprocessError) as error:
-            pytest.skip(f"{OPENPI_CLIENT[0]} cannot be installed in an environment of its own here: {error}")
-        done.touch()
-    return python
+    """The interpreter of an environment with openpi-client."""
+    return environment(request, "openpi-client", OPENPI_CLIENT)
 
 
 @pytest.mark.timeout(600)

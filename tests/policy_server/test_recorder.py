@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -226,6 +227,22 @@ def test_what_is_served_is_recorded_and_served_back(tmp_path: Path) -> None:
             robot.infer(observation(step=9))
     seen = Demonstrations.open(tmp_path / "d", CAMERAS, 1)
     np.testing.assert_array_equal(seen.views["front"][1], observation(seed=2).images["front"])  # unpacked
+
+
+def test_a_recording_with_steps_in_lists_of_one_is_continued_and_served_back(tmp_path: Path) -> None:
+    """As they were once recorded."""
+    folder = recorded(tmp_path / "d", told(0), told(2))
+    (path,) = (folder / "data").rglob("*.parquet")
+    table = pq.read_table(path)
+    assert table["step"].to_pylist() == [0, 2]
+    lists = pa.FixedSizeListArray.from_arrays(table["step"].combine_chunks(), 1)
+    pq.write_table(table.set_column(table.column_names.index("step"), "step", lists), path)
+    recorded(folder, told(1), told(5))
+    assert lengths(folder) == [2, 2]
+    for episode, steps in enumerate([(0, 2), (1, 5)]):
+        replay = ReplayPolicy(folder, episode)
+        for step in steps:
+            np.testing.assert_array_equal(replay.infer(observation(step=step)).actions, told(step)[1].actions)
 
 
 def test_an_episode_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from policy_server.wire import Message
 from policy_server.worker import Result, warm_up
 from tests.policies import SPEC, Batched, Digest, Gated, observation
 from tests.policy_server.sockets import Nobody
-from vla.api import ActionChunk, InputError, Policy
+from vla.api import ActionChunk, InputError, Observation, Policy
 
 made: list["Bench"] = []
 
@@ -204,6 +204,34 @@ def test_actions_that_are_not_finite_are_the_policy_s_failure() -> None:
     result = Bench(Diverged()).ask("a", "one")
     assert isinstance(result, RuntimeError)
     assert "no usable actions: actions holds values that are not finite" in str(result)
+
+
+class Spoiled(Batched):
+    """Writes what is no number into actions after they were checked, when told to."""
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        return self._spoiled(observation, super().infer(observation))
+
+    def infer_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        chunks = super().infer_batch(observations)
+        return [self._spoiled(seen, chunk) for seen, chunk in zip(observations, chunks, strict=True)]
+
+    def _spoiled(self, seen: Observation, chunk: ActionChunk) -> ActionChunk:
+        if seen.instruction == "spoil":
+            chunk.actions[1, 2] = np.inf
+        return chunk
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_actions_that_were_finite_once_are_the_policy_s_failure_too(others: int) -> None:
+    bench = Bench(opened(Spoiled()), Batching(max_batch=3))
+    bench.put("s", "robot", instruction="spoil")
+    for robot in range(others):
+        bench.put(f"s{robot}", f"robot {robot}")
+    spoiled, *good = (result for _, result in bench.run())
+    assert isinstance(spoiled, RuntimeError)
+    assert "no usable actions: actions holds values that are not finite: [inf]" in str(spoiled)
+    assert [isinstance(result, ActionChunk) for result in good] == [True] * others
 
 
 def test_batching_needs_a_policy_that_can() -> None:

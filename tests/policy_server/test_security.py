@@ -1,7 +1,7 @@
 """Who may talk to a server, what a stranger on the line sees, and where the keys lie."""
 
-import logging
 import os
+import re
 import socket
 import stat
 import threading
@@ -12,10 +12,10 @@ import zmq
 import zmq.auth
 
 from policy_server.client import PolicyUnavailable, RemotePolicy
+from policy_server.door import DOMAIN, ZAP, Doorkeeper
 from policy_server.keys import main
 from policy_server.security import (
     ClientKeys,
-    Doorkeeper,
     ServerKeys,
     client_keys,
     protect_client,
@@ -74,28 +74,34 @@ def test_a_known_client_is_served_on_any_address(keys: Path) -> None:
 
 
 def test_an_unknown_key_is_turned_away_and_logged(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), PolicyServer(Digest(), keys=of_server(keys)) as server:
+    with PolicyServer(Digest(), keys=of_server(keys)) as server:
         assert_handshake_fails(server.endpoint, of_client(keys, "stranger"), zmq.EVENT_HANDSHAKE_FAILED_AUTH)
         with pytest.raises(PolicyUnavailable, match="both sides' keys"):
             RemotePolicy(server.endpoint, timeout=0.1, keys=of_client(keys, "stranger"))
         with RemotePolicy(server.endpoint, timeout=20.0, keys=of_client(keys)) as robot:
             assert robot.health()["served"] == 0
-    assert "turned away '127.0.0.1' with unknown key" in caplog.text
-    assert of_client(keys, "stranger").pair.public.decode() in caplog.text
+    assert "turned away a client with an unknown key" in caplog.text
+    assert f"{of_client(keys, 'stranger').pair.public.decode()!a} from '127.0.0.1'" in caplog.text
 
 
-def test_a_client_without_keys_is_turned_away(keys: Path) -> None:
+def test_a_client_without_keys_is_turned_away_and_logged(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It may hang up before the server knows why."""
     with PolicyServer(Digest(), keys=of_server(keys)) as server:
         assert_handshake_fails(server.endpoint, None, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+        with RemotePolicy(server.endpoint, timeout=20.0, keys=of_client(keys)) as robot:
+            while "turned away a client" not in caplog.text:
+                assert robot.health()["served"] == 0
+    assert re.search("without keys: it needs a key pair|that hung up: it has no keys", caplog.text)
 
 
-def test_a_client_does_not_talk_to_a_server_with_another_key(keys: Path) -> None:
+def test_a_client_does_not_talk_to_a_server_with_another_key(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
     with PolicyServer(Digest(), keys=of_server(keys)) as server:
         other = of_client(keys, server="stranger")
         with pytest.raises(PolicyUnavailable):
             RemotePolicy(server.endpoint, timeout=0.1, keys=other)
         with RemotePolicy(server.endpoint, timeout=20.0, keys=of_client(keys)) as robot:
             assert robot.health()["served"] == 0
+    assert "turned away a client with another server's public key" in caplog.text
 
 
 def test_a_robot_is_added_and_removed_while_the_server_runs(keys: Path) -> None:
@@ -104,8 +110,27 @@ def test_a_robot_is_added_and_removed_while_the_server_runs(keys: Path) -> None:
         RemotePolicy(server.endpoint, timeout=20.0, keys=of_client(keys, "stranger")).close()
         (keys / "clients" / "stranger.key").unlink()
         assert_handshake_fails(server.endpoint, of_client(keys, "stranger"), zmq.EVENT_HANDSHAKE_FAILED_AUTH)
-        (keys / "clients" / "broken.key").write_text("?")
         RemotePolicy(server.endpoint, timeout=20.0, keys=of_client(keys)).close()
+
+
+def test_a_removed_robot_stays_out_while_another_file_is_damaged(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
+    allow(keys, "stranger")
+    with PolicyServer(Digest(), keys=of_server(keys)) as server:
+        RemotePolicy(server.endpoint, timeout=20.0, keys=of_client(keys, "stranger")).close()
+        (keys / "clients" / "broken.key").write_text("?")
+        (keys / "clients" / "stranger.key").unlink()
+        assert_handshake_fails(server.endpoint, of_client(keys, "stranger"), zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        RemotePolicy(server.endpoint, timeout=20.0, keys=of_client(keys)).close()
+    assert f"skipped a client's public key: {keys / 'clients' / 'broken.key'} needs exactly one" in caplog.text
+
+
+def test_nobody_gets_in_while_the_folder_is_gone(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with PolicyServer(Digest(), keys=of_server(keys)) as server:
+        (keys / "clients").rename(keys / "moved")
+        assert_handshake_fails(server.endpoint, of_client(keys), zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        (keys / "moved").rename(keys / "clients")
+        RemotePolicy(server.endpoint, timeout=20.0, keys=of_client(keys)).close()
+    assert f"there is no folder {keys / 'clients'}" in caplog.text
 
 
 def test_nothing_readable_crosses_the_line(keys: Path) -> None:
@@ -165,7 +190,7 @@ def test_key_files_are_pyzmq_certificates(tmp_path: Path) -> None:
 def test_every_pair_is_another(tmp_path: Path) -> None:
     pairs = [read_pair(write_pair(tmp_path, name)[1]) for name in "abc"]
     assert len({pair.secret for pair in pairs}) == 3
-    assert read_allowed(tmp_path) == {pair.public: name for pair, name in zip(pairs, "abc", strict=True)}
+    assert read_allowed(tmp_path) == ({pair.public: name for pair, name in zip(pairs, "abc", strict=True)}, [])
 
 
 BROKEN = {
@@ -185,6 +210,12 @@ def test_damaged_key_files_are_refused(tmp_path: Path, name: str) -> None:
     path.chmod(0o600)
     with pytest.raises(InputError, match="cadence-keys writes such files"):
         read_pair(path)
+
+
+def test_a_public_key_where_a_secret_one_is_needed_is_named(tmp_path: Path) -> None:
+    public, _ = write_pair(tmp_path, "robot")
+    with pytest.raises(InputError, match=r"robot\.key holds no secret: name the \*\.key_secret file"):
+        read_pair(public)
 
 
 def test_missing_files_and_empty_lists_are_named(keys: Path, tmp_path: Path) -> None:
@@ -218,13 +249,17 @@ def test_names_of_keys_are_file_names(tmp_path: Path, name: str) -> None:
         write_pair(tmp_path, name)
 
 
-def test_the_log_says_little_about_many_strangers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    now = 100.0
-    with zmq.Context() as context:
-        door = Doorkeeper(context, tmp_path, clock=lambda: now)
-        with door.socket, caplog.at_level(logging.WARNING):
-            for _ in range(5):
-                door._complain(b"192.0.2.7", b"key")
-            now = 101.0
-            door._complain(b"192.0.2.7", b"key")
-    assert [record.getMessage()[-14:] for record in caplog.records] == ["(and 0 before)", "(and 4 before)"]
+def test_the_log_says_little_about_many_strangers(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
+    now = [100.0]
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.REQ) as asking:
+        door = Doorkeeper(router, keys / "clients", clock=lambda: now[0])
+        asking.connect(ZAP)
+        for time in (100.0, 100.2, 100.4, 100.9, 101.0):
+            now[0] = time
+            asking.send_multipart([b"1.0", b"1", DOMAIN, b"192.0.2.7", b"", b"CURVE", bytes(32)])
+            door.look()
+            assert asking.recv_multipart()[2] == b"400"
+        door.close()
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert said[1].endswith("from '192.0.2.7' (4 times since the last line)")

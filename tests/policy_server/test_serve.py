@@ -13,10 +13,12 @@ import pytest
 
 from policy_server.__main__ import announce, main
 from policy_server.client import RemotePolicy
+from policy_server.recordings import held
 from policy_server.server import PolicyServer
 from tests.policies import Digest, Gated
 from tests.policies import observation as seen_by_gated
 from tests.vla.small import observation, save_small
+from vla.api import Policy
 from vla.policy import load_policy
 
 Run = Callable[..., int]
@@ -92,6 +94,43 @@ def test_sigterm_finishes_the_running_request_and_exits_with_status_0(
         assert seen.result(timeout=30) == ("stopping", "(5, 3)")
 
 
+HANGING = """
+import sys
+import policy_server.__main__ as serve
+from tests.policies import Announcing
+
+serve._load = lambda options: Announcing()
+serve.warm_up = lambda *_: None
+serve.main()
+"""
+
+
+def test_a_second_signal_does_not_wait_for_a_policy_that_hangs(tmp_path: Path) -> None:
+    pipe = tmp_path / "endpoint.partial"
+    os.mkfifo(pipe)
+    arguments = ["endpoint=tcp://127.0.0.1:0", f"announce={tmp_path / 'endpoint'}"]
+    command = [sys.executable, "-c", HANGING, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            with RemotePolicy(pipe.read_text().strip(), timeout=30.0) as remote, ThreadPoolExecutor() as threads:
+                threads.submit(remote.infer, seen_by_gated(instruction="hang"))
+                assert process.stdout.readline() == "hanging\n"
+                with RemotePolicy(remote.endpoint, timeout=30.0) as other:
+                    process.send_signal(signal.SIGTERM)
+                    while other.health()["status"] != "stopping":
+                        pass
+                process.send_signal(signal.SIGINT)
+                assert process.wait(30) == 1
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert "told to stop: waiting for the answer that is being computed" in said
+    assert "told to stop again: leaving at once" in said
+    assert "Traceback" not in said
+
+
 def test_the_endpoint_appears_in_one_move(tmp_path: Path) -> None:
     path = tmp_path / "endpoint"
     path.write_text("tcp://127.0.0.1:1\n")
@@ -100,10 +139,43 @@ def test_the_endpoint_appears_in_one_move(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_port_in_use_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading, which may take minutes, fails the test."""
+
+    def load(options: object) -> Policy:
+        raise AssertionError("the policy was loaded")
+
+    monkeypatch.setattr("policy_server.__main__._load", load)
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_a_port_in_use_is_refused_before_the_policy_is_loaded(
+    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     with PolicyServer(Digest()) as other:
+        taken = other.endpoint.removeprefix("tcp://")
         assert run(f"endpoint={other.endpoint}") == 2
         assert f"cannot serve at {other.endpoint}: the port is in use" in capsys.readouterr().err
+        assert run(f"metrics={taken}") == 2
+        assert f"cannot serve at metrics={taken}: Address already in use" in capsys.readouterr().err
+        (tmp_path / "setup.yaml").write_text(f"dialect: openpi\nendpoint: ws://{taken}\n")
+        assert run("protocols=[setup.yaml]") == 2
+        assert f"dialect setup.yaml: cannot serve at ws://{taken}: Address already in use" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_a_folder_that_cannot_be_recorded_to_is_refused_before_the_policy_is_loaded(
+    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    assert run("record=full") == 2
+    assert "record=full is neither empty nor a dataset" in capsys.readouterr().err
+    lock = held(tmp_path / "busy")
+    assert run("record=busy") == 2
+    assert "another server records to busy" in capsys.readouterr().err
+    os.close(lock)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +197,8 @@ def test_a_port_in_use_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) 
         ("endpoint=5555", "endpoint must be one name, got 5555"),
         ("endpoint=udp://somewhere", "tcp://host:port"),
         ("endpoint=tcp://0.0.0.0:0", "insecure=true"),
+        ("endpoint=tcp://127.0.0.1:99999", "has a port that does not exist: the largest one is 65535"),
+        ("metrics=127.0.0.1:99999", "metrics=127.0.0.1:99999 has a port that does not exist"),
         ("keys=server.key_secret", "keys=<secret key file> and clients=<folder of public keys> go together"),
         ("keys=/nowhere clients=.", "holds no public key"),
         ("metrics=9090", "metrics is host:port"),

@@ -125,7 +125,7 @@ def assert_same(left: Message, right: Message) -> None:
         assert array.tobytes() == right.arrays[name].astype(array.dtype).tobytes()
 
 
-NAMES = st.text(max_size=20)
+NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60)
 BODIES = st.recursive(
     st.none() | st.booleans() | NUMBERS | NAMES,
@@ -187,6 +187,10 @@ def frames_of(**changes: Any) -> list[Frame]:
         ({"kind": ["infer"]}, "kind must be one of"),
         ({"session": 5}, "session must be text"),
         ({"session": "x" * 257}, "session must be text"),
+        ({"session": "\ud800"}, "session must be text"),
+        ({"session": "\x1b]0;title\x07"}, "session must be text"),
+        ({"session": "\x9b2J"}, "session must be text"),
+        ({"session": "\x7f"}, "session must be text"),
         ({"seq": -1}, "seq must be an integer"),
         ({"seq": 0}, "seq must be an integer from 1 "),
         ({"seq": True}, "seq must be an integer"),

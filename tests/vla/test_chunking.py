@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vla.api import ActionChunk, InputError
-from vla.chunking import AdaptiveEnsemble, Chunking, OpenLoop
+from vla.chunking import AdaptiveEnsemble, Chunking, OpenLoop, RealTimeChunking
 
 
 def chunk(first: float, rows: int = 8) -> ActionChunk:
@@ -43,10 +43,13 @@ def test_reset_forgets(chunking: Chunking) -> None:
     assert run(chunking, 6) == first
 
 
-@pytest.mark.parametrize("chunking", [OpenLoop(execute=8), AdaptiveEnsemble(horizon=8)])
+@pytest.mark.parametrize("chunking", [OpenLoop(execute=8), AdaptiveEnsemble(horizon=8), RealTimeChunking(execute=8)])
 def test_short_chunks_are_refused(chunking: Chunking) -> None:
     with pytest.raises(InputError, match="is 8, but the policy's chunks have only 7 rows"):
         chunking.add(0, chunk(0, rows=7))
+    with pytest.raises(InputError, match="allowed are 1 to 7"):
+        chunking.check(7)
+    chunking.check(8)
     chunking.add(0, chunk(0, rows=8))
 
 

@@ -63,6 +63,17 @@ def test_reads_exactly_what_was_written(root: Path, happened: list[Demonstration
     assert read.period == pytest.approx(0.2)
 
 
+def test_one_number_is_stored_as_lerobot_reads_it_and_a_list_of_one_is_read_too(
+    root: Path, happened: list[Demonstration]
+) -> None:
+    assert pq.read_schema(root / DATA).field(STATE).type == pa.float32()
+    assert pq.read_schema(root / DATA).field(ACTION).type == pa.list_(pa.float32(), len(ACTIONS))
+    table = pq.read_table(root / DATA)
+    lists = pa.FixedSizeListArray.from_arrays(table[STATE].combine_chunks(), 1)
+    pq.write_table(table.set_column(table.column_names.index(STATE), STATE, lists), root / DATA)
+    assert np.array_equal(opened(root).states, np.concatenate([each.vectors[STATE] for each in happened]))
+
+
 def test_a_chunk_is_what_followed_then_rest_with_the_gripper_as_it_was(root: Path) -> None:
     read = opened(root, horizon=5)
     starts = np.concatenate([[0], read.episode_ends[:-1]])

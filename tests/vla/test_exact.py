@@ -110,12 +110,14 @@ def test_exact_follows_steps_and_guidance(name: str, steps: int, scale: float) -
     assert relative(answers(under(plain, {**values, "execution": "lean"})), answers(plain)) < ROUNDING
 
 
-def test_continuing_known_actions_is_the_same() -> None:
-    plain = member("cogact_vit")
+@pytest.mark.parametrize("name", ["cogact_vit", "pi0"])
+def test_continuing_known_actions_is_the_same(name: str) -> None:
+    plain = member(name)
     first, second = robots(plain, 2)
     committed = plain.infer(second).actions[1:3]
     seen = [first, replace(second, committed=committed, frozen=1)]
     expected = [chunk.actions for chunk in plain.infer_batch(seen)]
+    assert np.abs(expected[1] - plain.infer(second).actions).max() > 1e-3  # it does continue them
     for chunk, same in zip(under(plain, LEAN).infer_batch(seen), expected, strict=True):
         np.testing.assert_allclose(chunk.actions, same, atol=ROUNDING)
 

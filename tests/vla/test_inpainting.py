@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.vla.family_members import GUIDED, member, robots
 from tests.vla.small import PROCESSING, observation, save_small
 from vla.api import InputError, Observation
 from vla.chunking import prefix_weights
 from vla.models.heads.diffusion import DiffusionHead
+from vla.models.heads.flow import pulled
+from vla.models.pi0 import Pi0, Prefilled
 from vla.policy import VlaPolicy, load_policy
 from vla.rotations import euler_angles, rotation_vector
 
@@ -55,6 +58,69 @@ def test_a_larger_weight_ends_nearer_to_the_known_row() -> None:
     ]
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] == 0
+
+
+@pytest.fixture(scope="module")
+def flowing() -> VlaPolicy:
+    return member("pi0", {**GUIDED, "denoising_steps": 5})
+
+
+@torch.no_grad()
+def flow(policy: VlaPolicy) -> tuple[Pi0, Prefilled, Tensor, Tensor]:
+    """A model, what the flow is conditioned on, noise, and a known chunk, of two robots."""
+    model = policy.model
+    assert isinstance(model, Pi0)
+    images, prompts, states = policy.tensors(robots(policy, 2))
+    known = torch.rand(2, model.config.horizon, model.config.action_dim, generator=torch.Generator().manual_seed(0))
+    noise = policy.noise(robots(policy, 2))
+    return model, model.prefill(model.encode(images), prompts, states), noise, 2 * known - 1
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10])
+def test_a_flow_keeps_rows_of_weight_one_exactly_and_leaves_weight_zero_alone(flowing: VlaPolicy, steps: int) -> None:
+    model, prefilled, noise, known = flow(flowing)
+    assert model.config.action_width > model.config.action_dim, "there are numbers that no robot has"
+    free = model.sample(prefilled, noise, steps)
+    kept = model.inpaint(prefilled, noise, steps, known, column(1, 1, 0, 0, 0))
+    assert torch.equal(kept[:, :2], known[:, :2])
+    assert torch.equal(model.inpaint(prefilled, noise, steps, known, column(1, 1, 1, 1, 1)), known)
+    assert torch.equal(model.inpaint(prefilled, noise, steps, known, column(0, 0, 0, 0, 0)), free)
+    if steps > 1:  # in one step there is nothing to look back at
+        assert (kept[:, 2:] - free[:, 2:]).abs().max() > 1e-4, "what follows must depend on what it continues"
+
+
+def test_a_flow_with_a_larger_weight_ends_nearer_to_the_known_row(flowing: VlaPolicy) -> None:
+    model, prefilled, noise, known = flow(flowing)
+    distances = [
+        (model.inpaint(prefilled, noise, 5, known, column(*[weight] * 5)) - known).abs().mean()
+        for weight in (0.0, 0.3, 0.6, 0.9, 1.0)
+    ]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] == 0
+
+
+@pytest.mark.parametrize("time", [1.0, 0.7, 0.1])
+def test_a_pulled_velocity_implies_the_average_of_the_two_clean_chunks(time: float) -> None:
+    velocity, actions, known = torch.randn(3, 2, HORIZON, COLUMNS, generator=torch.Generator().manual_seed(0))
+    weights = column(1, 0.7, 0.2, 0)
+    clean = actions - time * pulled(velocity, actions, time, known, weights)
+    torch.testing.assert_close(clean, torch.lerp(actions - time * velocity, known, weights))
+
+
+@pytest.mark.parametrize("execution", ["eager", "lean", "published"])
+@pytest.mark.parametrize("frozen", [0, 1, 3])
+def test_a_flow_policy_s_chunk_begins_with_the_frozen_rows_bit_for_bit(execution: str, frozen: int) -> None:
+    policy = member("pi0", {**GUIDED, "execution": execution})
+    assert policy.spec.inpaints
+    seen, other = robots(policy, 2)
+    rows = policy.infer(other).actions[:3]
+    chunk = policy.infer(replace(seen, committed=rows, frozen=frozen))
+    assert chunk.actions[:frozen].tobytes() == rows[:frozen].tobytes()
+    assert not np.array_equal(chunk.actions[3:], policy.infer(seen).actions[3:])
+
+
+def test_a_policy_that_says_words_cannot_continue() -> None:
+    assert not member("openvla", GUIDED).spec.inpaints
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,14 @@
 """Several sessions answered together act as each would alone, up to rounding."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from tests.vla.family_members import GUIDED, MEMBERS, answered, member, relative
+from tests.vla.family_members import robots as family_robots
 from tests.vla.small import INSTRUCTION, observation, save_small
 from vla.api import BatchPolicy, InputError, Observation
 from vla.policy import VlaPolicy, load_policy
@@ -32,6 +36,17 @@ def test_a_batch_equals_its_parts_within_rounding(policy: VlaPolicy) -> None:
     alone = [policy.infer(seen).actions for seen in robots()]
     together = [chunk.actions for chunk in policy.infer_batch(robots())]
     np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(MEMBERS))
+@pytest.mark.parametrize("recipe", [GUIDED, {**GUIDED, "execution": "lean", "tokens": "efficientvla"}])
+def test_a_robot_that_is_told_nothing_is_answered_the_same_alone_and_in_company(name: str, recipe: Any) -> None:
+    policy = member(name, recipe)
+    policy.processing = replace(policy.processing, prompt="{instruction}")  # no word is in it but the robot's
+    first, second = family_robots(policy, 2)
+    seen = [replace(first, instruction=""), second]
+    alone = torch.cat([answered(policy, [each]) for each in seen])
+    assert relative(answered(policy, seen), alone) < 1e-5
 
 
 def test_a_batch_of_one_is_infer_bit_for_bit(policy: VlaPolicy) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,17 @@ def test_an_instruction_cannot_say_a_special_token(token: str) -> None:
 def test_a_prompt_that_is_too_long_is_refused_with_both_lengths() -> None:
     with pytest.raises(InputError, match=r"5 tokens.*at most 3"):
         prompt_ids(TOKENIZER, "put the spoon on", 3)
+
+
+def test_no_text_is_no_word_and_still_a_prompt() -> None:
+    ids = prompt_ids(TOKENIZER, "", 3)
+    assert (ids.shape, ids.dtype) == ((1, 0), torch.long)
+
+
+@pytest.mark.parametrize("half", [0xD83D, 0xDE00])
+def test_half_of_a_surrogate_pair_is_refused(half: int) -> None:
+    with pytest.raises(InputError, match=r"must be text; character 4 of the prompt is '\\ud.{3}', which is no letter"):
+        prompt_ids(TOKENIZER, f"lift{chr(half)} it", 64)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from transformers.models.pi0.modeling_pi0 import PI0Model
 
 from vla.api import InputError
 from vla.models.family import ActionModel, Family
-from vla.models.heads.flow import FlowHead, euler
+from vla.models.heads.flow import FlowHead, euler, pulled
 from vla.models.pi0_config import Pi0Config
 
 
@@ -161,6 +161,31 @@ class Pi0(ActionModel):
         """
         chunk = euler(lambda actions, time: self.velocity(prefilled, actions, time), noise, steps)
         return chunk[..., : self.config.action_dim]
+
+    @torch.no_grad()
+    def inpaint(self, prefilled: Prefilled, noise: Tensor, steps: int, known: Tensor, weights: Tensor) -> Tensor:
+        """Walk from noise to actions that continue known ones; everything else is as in `sample`.
+
+        Args:
+            prefilled, noise, steps: as `sample`.
+            known: (batch, horizon, action_dim) float32, normalised and finite.
+            weights: (batch, horizon, 1) in [0, 1]: 1 keeps a row of `known` exactly, 0 leaves it to the network.
+
+        Returns:
+            (batch, horizon, action_dim) float32, normalised.
+        """
+        known, weights = self.widened(known, weights)
+
+        def velocity(actions: Tensor, time: Tensor) -> Tensor:
+            return pulled(self.velocity(prefilled, actions, time), actions, time[:, None, None], known, weights)
+
+        chunk = torch.where(weights == 1, known, euler(velocity, noise, steps))
+        return chunk[..., : self.config.action_dim]
+
+    def widened(self, known: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """As `inpaint` has them, both (batch, horizon, action_width): numbers that no robot has weigh nothing."""
+        more = (0, self.config.action_width - self.config.action_dim)
+        return functional.pad(known, more), functional.pad(weights.expand_as(known), more)
 
     def padded(self, state: Tensor | None, visual: Tensor) -> Tensor:
         """The state, (batch, state_width) in the head's dtype, zeros where the robot has nothing to say."""

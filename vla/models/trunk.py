@@ -205,7 +205,7 @@ class Trunk(ActionModel):
 
     def _words(self, ids: tuple[int, ...], prompt: Tensor) -> Tensor:
         """(batch, len(ids), width) embeddings of the same words for every prompt."""
-        columns = [torch.full_like(prompt[:, :1], word) for word in ids]  # nothing is copied from the CPU
+        columns = [prompt.new_full((len(prompt), 1), word) for word in ids]  # nothing is copied from the CPU
         return self.language.embed(torch.cat([prompt[:, :0], *columns], dim=1))
 
     def _state_token(self, state: Tensor | None) -> list[Tensor]:

@@ -180,7 +180,8 @@ class Directory:
         if key not in self.features:
             raise InputError(f"{self.root / 'meta/info.json'} has no feature {key!r}; it has {sorted(self.features)}")
         shape = (len(table), self.features[key]["shape"][0])
-        flat = table[key].combine_chunks().flatten()
+        column = table[key].combine_chunks()
+        flat = column.flatten() if pa.types.is_nested(column.type) else column  # shape [1] may be a plain number
         values = flat.to_numpy(zero_copy_only=False).astype(np.float32)
         if values.size != shape[0] * shape[1]:
             raise InputError(f"{path}: {key} holds {values.size} numbers, {shape[0]} rows of {shape[1]} are needed")

@@ -122,7 +122,7 @@ def _flow(model: Any, recipe: Any, functions: Functions, shared: Shared) -> Stag
     memory = shared.memory
     lean = LeanPi0(model, recipe.denoising_steps, *functions, shared.reductions, _wrap(recipe, 1))
     lean.tower = memory.around(lean.tower) if memory else lean.tower
-    return Stages(lean.encode, lean.prefill, lean.sample, memory=memory)
+    return Stages(lean.encode, lean.prefill, lean.sample, lean.inpaint, memory=memory)
 
 
 _STAGES: dict[str, Callable[[Any, Any, Functions, Shared], Stages]] = {

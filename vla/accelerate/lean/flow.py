@@ -20,6 +20,7 @@ from vla.accelerate.lean.vision import paligemma_tower
 from vla.accelerate.reduction.layout import Visual, layout_of
 from vla.accelerate.reduction.plan import Plan
 from vla.accelerate.stages import Blocks, TokenReduction
+from vla.models.heads.flow import pulled
 from vla.models.pi0 import Pi0
 
 
@@ -65,7 +66,8 @@ class LeanPi0:
         self._expert = Decoder(body.dit, decoder_layer, gemma=True, causal=False, positions=prefix + 1 + config.horizon)
         self._visual_tokens = config.cameras * config.visual_tokens
         self._stride = -1.0 / steps
-        self._inputs, self._biases = _folded(model.head.embed, [1.0 + step * self._stride for step in range(steps)])
+        self._times = [1.0 + step * self._stride for step in range(steps)]
+        self._inputs, self._biases = _folded(model.head.embed, self._times)
 
     def encode(self, images: Tensor) -> Tensor | Visual:
         """As `Pi0.encode`; or fewer tokens, with what is known of them."""
@@ -88,18 +90,34 @@ class LeanPi0:
 
     def sample(self, prefilled: Prefilled, noise: Tensor) -> Tensor:
         """As `Pi0.sample`."""
-        actions = noise
+        velocity, actions = self._velocity(prefilled), noise
+        for index in range(len(self._times)):
+            actions = actions + self._stride * velocity(index, actions)
+        return actions[..., : self._model.config.action_dim]
+
+    def inpaint(self, prefilled: Prefilled, noise: Tensor, known: Tensor, weights: Tensor) -> Tensor:
+        """As `Pi0.inpaint`."""
+        known, weights = self._model.widened(known, weights)
+        velocity, actions = self._velocity(prefilled), noise
+        for index, time in enumerate(self._times):
+            actions = actions + self._stride * pulled(velocity(index, actions), actions, time, known, weights)
+        return torch.where(weights == 1, known, actions)[..., : self._model.config.action_dim]
+
+    def _velocity(self, prefilled: Prefilled) -> Callable[[int, Tensor], Tensor]:
+        """(step, actions (batch, horizon, action_width)) -> the velocity, for one chunk."""
 
         def expert(index: int, hidden: Tensor) -> Tensor:
             made, _ = self._expert.go_on(hidden, prefilled.turn, prefilled.mask, prefilled.cache, hidden.shape[1])
             return made
 
         blocks = self._wrap(expert)
-        for index, bias in enumerate(self._biases):
-            inside = functional.silu(actions @ self._inputs + bias)  # (batch, horizon, expert_width)
+
+        def velocity(index: int, actions: Tensor) -> Tensor:
+            inside = functional.silu(actions @ self._inputs + self._biases[index])  # (batch, horizon, expert_width)
             hidden = blocks(index, self._cast(self._model.head.embed.action_time_mlp_out(inside)))
-            actions = actions + self._stride * self._model.head.velocity(self._expert.norm(hidden))
-        return actions[..., : self._model.config.action_dim]
+            return self._model.head.velocity(self._expert.norm(hidden))
+
+        return velocity
 
     def _cast(self, tokens: Tensor) -> Tensor:
         return tokens.to(self._model.body.dtype)

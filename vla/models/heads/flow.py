@@ -61,3 +61,21 @@ def euler(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
         time = torch.full((len(noise),), 1.0 + step * stride, dtype=torch.float32, device=noise.device)
         actions = actions + stride * velocity(actions, time)
     return actions
+
+
+def pulled(velocity: Tensor, actions: Tensor, time: Tensor | float, known: Tensor, weights: Tensor) -> Tensor:
+    """The velocity that leads to a chunk that continues known actions (RePaint's idea, arXiv 2201.09865, for a flow).
+
+    The clean chunk that a velocity implies, `actions - time * velocity`, is averaged with the known one. What leads to
+    the average is the average of what leads to the two.
+
+    Args:
+        velocity, actions: (batch, horizon, width) at this time.
+        time: from 1, which is noise, to 0, which is clean; broadcasts.
+        known: (batch, horizon, width), normalised and finite.
+        weights: (batch, horizon, 1 or width) in [0, 1]: 1 leads to `known`, 0 changes nothing.
+
+    Returns:
+        (batch, horizon, width).
+    """
+    return torch.lerp(velocity, (actions - known) / time, weights)
