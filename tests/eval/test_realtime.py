@@ -110,7 +110,7 @@ def test_what_the_policy_raises_ends_the_episode() -> None:
 
 
 def test_a_chunk_with_too_few_rows_is_refused() -> None:
-    with pytest.raises(InputError, match="refused an answer"):
+    with pytest.raises(InputError, match="chunks have only 3 rows"):
         realtime("wait", 0).rollout(ToyWorld(), Counting(0, 0), EPISODE, SPEC.horizon + 1)
 
 

@@ -15,8 +15,10 @@ from policy_server.__main__ import announce, main
 from policy_server.client import RemotePolicy
 from policy_server.recordings import held
 from policy_server.server import PolicyServer
+from policy_server.wire import Message
 from tests.policies import Digest, Gated
 from tests.policies import observation as seen_by_gated
+from tests.policy_server.sockets import Connect, infer
 from tests.vla.small import observation, save_small
 from vla.api import Policy
 from vla.policy import load_policy
@@ -105,7 +107,7 @@ serve.main()
 """
 
 
-def test_a_second_signal_does_not_wait_for_a_policy_that_hangs(tmp_path: Path) -> None:
+def test_a_second_signal_does_not_wait_for_a_policy_that_hangs(connect: Connect, tmp_path: Path) -> None:
     pipe = tmp_path / "endpoint.partial"
     os.mkfifo(pipe)
     arguments = ["endpoint=tcp://127.0.0.1:0", f"announce={tmp_path / 'endpoint'}"]
@@ -113,15 +115,14 @@ def test_a_second_signal_does_not_wait_for_a_policy_that_hangs(tmp_path: Path) -
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            with RemotePolicy(pipe.read_text().strip(), timeout=30.0) as remote, ThreadPoolExecutor() as threads:
-                threads.submit(remote.infer, seen_by_gated(instruction="hang"))
-                assert process.stdout.readline() == "hanging\n"
-                with RemotePolicy(remote.endpoint, timeout=30.0) as other:
-                    process.send_signal(signal.SIGTERM)
-                    while other.health()["status"] != "stopping":
-                        pass
-                process.send_signal(signal.SIGINT)
-                assert process.wait(30) == 1
+            robot = connect(pipe.read_text().strip())
+            robot.send(infer(1, instruction="hang"))
+            assert process.stdout.readline() == "hanging\n"
+            process.send_signal(signal.SIGTERM)
+            while robot.ask(Message("health", 2)).body["status"] != "stopping":
+                pass
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 1
         finally:
             process.kill()
         assert process.stderr is not None
@@ -162,6 +163,18 @@ def test_a_port_in_use_is_refused_before_the_policy_is_loaded(
         (tmp_path / "setup.yaml").write_text(f"dialect: openpi\nendpoint: ws://{taken}\n")
         assert run("protocols=[setup.yaml]") == 2
         assert f"dialect setup.yaml: cannot serve at ws://{taken}: Address already in use" in capsys.readouterr().err
+
+
+def test_what_is_missing_only_when_it_is_needed_is_named_too(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(options: object) -> Policy:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("policy_server.__main__._load", load)
+    assert run() == 2
+    needs = "cadence-serve needs torch, which is not installed: pip install 'cadence-vla[server]'"
+    assert capsys.readouterr().err == f"error: {needs}\n"
 
 
 @pytest.mark.usefixtures("unloaded")

@@ -39,7 +39,17 @@ def test_a_batch_equals_its_parts_within_rounding(policy: VlaPolicy) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MEMBERS))
-@pytest.mark.parametrize("recipe", [GUIDED, {**GUIDED, "execution": "lean", "tokens": "efficientvla"}])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        GUIDED,
+        {
+            **GUIDED,
+            "execution": "lean",
+            "tokens": {"method": "efficientvla", "layer": 1, "budget": 0.5, "key_tokens": 1},
+        },
+    ],
+)
 def test_a_robot_that_is_told_nothing_is_answered_the_same_alone_and_in_company(name: str, recipe: Any) -> None:
     policy = member(name, recipe)
     policy.processing = replace(policy.processing, prompt="{instruction}")  # no word is in it but the robot's
