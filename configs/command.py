@@ -13,6 +13,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from cadence_configs.entry import missing
+
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 CONFIGS = Path(__file__).parent
 
@@ -45,6 +47,8 @@ def command(config_name: str, usage_errors: tuple[type[Exception], ...]) -> Call
                     status = max(status, run(config))
                 except (*usage_errors, OmegaConfBaseException) as error:
                     status = _refuse(error)
+                except ModuleNotFoundError as error:
+                    status = _refuse(missing(config_name, error))
                 if status and HydraConfig.get().mode is RunMode.MULTIRUN:  # it may run in a process of its own
                     raise JobFailed(status)
 
