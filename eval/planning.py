@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from eval.rollout import Episode
-from eval.settings import Settings
+from eval.settings import SETTINGS, Settings
 from eval.suites.adapter import check, is_foreign
 from vla.api import InputError
 
@@ -26,7 +26,8 @@ def plan(
         suite: task name, setting -> the variants that belong to both.
 
     Raises:
-        InputError: on an unknown task, or more episodes than there are official starts.
+        InputError: on an unknown task, a variant that a task does not have, or more episodes than there are official
+            starts.
     """
     episodes: list[Episode] = []
     for task in resolve(settings.tasks, known):
@@ -35,7 +36,7 @@ def plan(
             raise InputError(
                 f"episodes={count}, but {task} has {grid_size(task)} official starts; use starts=random for more"
             )
-        for variant in settings.variants or suite(task, settings.setting):
+        for variant in _variants(settings, task, suite):
             common = (settings.setting, settings.starts, settings.seed, variant, settings.scene)
             episodes += [Episode(task, number, *common) for number in range(count)]
     return episodes
@@ -69,6 +70,18 @@ def resolve(names: Iterable[str], known: Sequence[str]) -> list[str]:
     if not chosen:
         raise InputError(f"tasks is empty; allowed: {', '.join((*known, *GROUPS, 'all'))}")
     return list(chosen)
+
+
+def _variants(settings: Settings, task: str, suite: Callable[[str, str], Sequence[str]]) -> Sequence[str]:
+    """Variants of a task in the order asked for, each once; any setting's may be asked for by name."""
+    if settings.variants is None:
+        return suite(task, settings.setting)
+    allowed = tuple(dict.fromkeys(name for setting in SETTINGS for name in suite(task, setting)))
+    if not settings.variants:
+        raise InputError(f"variants is empty; allowed: null, or some of {', '.join(allowed)}")
+    if unknown := [name for name in settings.variants if name not in allowed]:
+        raise InputError(f"{task} has no variant {unknown[0]!r}; allowed: {', '.join(allowed)}")
+    return tuple(dict.fromkeys(settings.variants))
 
 
 def _covers(name: str, task: str) -> bool:

@@ -9,13 +9,16 @@ from rich.text import Text
 
 from eval.results import Record
 from eval.rollout import ROUND_TRIP
-from eval.statistics import clopper_pearson, design_effect, mean_interval, percentile, posterior, wilson
+from eval.statistics import clopper_pearson, design_effect, macro_interval, percentile, posterior, wilson
 
 CONVENTION = (
     "success at the last step (SIMPLER); ci95: Wilson, where a start that was run in several variants counts for as "
     "many episodes as it is worth (Rao-Scott design effect); errors and timeouts are not counted"
 )
-AVERAGE = "macro average: the mean of the tasks' success rates; its interval is made of theirs (MOVER)"
+AVERAGE = (
+    "macro average: the mean of the T tasks' success rates; its interval is Wilson's at the number of episodes that "
+    "this mean is worth, T^2 / sum(1/n)"
+)
 
 MEASURES: dict[str, Callable[[Record], bool | None]] = {
     "last step": lambda record: record.success_last_step,
@@ -34,12 +37,12 @@ def results(
     """
     tasks = [_task(group, left_out) for group in _groups(records)]
     rates = [task["success_rate"] for task in tasks if task["n"]]
-    intervals = [task["ci95"] for task in tasks if task["n"]]
+    counts = [task["n_effective"] for task in tasks if task["n"]]
     return {
         "meta": dict(meta),
         "tasks": tasks,
         "mean_success": sum(rates) / len(rates) if rates else None,
-        "mean_ci95": list(mean_interval(rates, intervals)) if rates else None,
+        "mean_ci95": list(macro_interval(rates, counts)) if rates else None,
         "average": AVERAGE,
     }
 
@@ -54,11 +57,12 @@ def rate(records: Sequence[Record], measure: str) -> dict[str, Any]:
     n, successes, starts = len(outcomes), sum(outcomes), [record.episode_id for record in scored]
     counts = {"n": n, "starts": len(set(starts)), "successes": successes}
     if n == 0:
-        return counts | dict.fromkeys(("success_rate", "ci95", "ci95_clopper_pearson", "posterior"))
+        return counts | dict.fromkeys(("n_effective", "success_rate", "ci95", "ci95_clopper_pearson", "posterior"))
     effect = design_effect(outcomes, starts)
     believed = posterior(successes / effect, n / effect)
     return {
         **counts,
+        "n_effective": n / effect,
         "success_rate": successes / n,
         "ci95": list(wilson(successes / effect, n / effect)),
         "ci95_clopper_pearson": list(clopper_pearson(successes / effect, n / effect)),

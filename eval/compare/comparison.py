@@ -19,21 +19,21 @@ from eval.paired import (
     suite_interval,
 )
 from eval.sequential import sequential_test
-from eval.statistics import mean_interval
+from eval.statistics import Interval, hull, macro_interval, mean_interval
 from eval.summary import MEASURES, rate
 
 ALPHA = 0.05
 METHODS = {
     "rates": "95% interval: Wilson, after the Rao-Scott design effect where starts were run in several variants",
     "average": "macro average: the mean over tasks, each counted once",
-    "average interval": f"stratified paired bootstrap: starts drawn again within their task, {RESAMPLES} times, "
-    "percentiles; ci95_score: made of the tasks' intervals (MOVER), which keeps its width where nothing varied",
+    "average interval": "holds both a stratified paired bootstrap (ci95_bootstrap: starts drawn again within their "
+    f"task, {RESAMPLES} times, percentiles) and one that keeps its width where nothing varied (ci95_score: of rates "
+    "Wilson at the number of episodes that the mean is worth, of differences made of the tasks' intervals, MOVER)",
     "difference": "run minus baseline on the same starts, 95% interval: Tango's score interval",
     "p": "exact McNemar, two-sided, one count for each start; overall: all starts together, against no difference on "
     "any task",
     "Holm": "p-values that may all be held against 0.05: tasks of all runs together, averages of all runs together",
-    "non-inferior": "the lower end of the interval lies above minus the margin (one-sided, 97.5%); for the average of "
-    "both its intervals",
+    "non-inferior": "the lower end of the interval lies above minus the margin (one-sided, 97.5%)",
     "sequential": "for each run, e-value of betting on starts that one policy alone solved, in the order of episode "
     f"numbers; at {1 / ALPHA:.0f} one may stop, however often one looked (error at most 5%)",
 }
@@ -125,8 +125,9 @@ def _run(run: Run, success: NDArray[np.bool_], outcomes: Outcomes, measure: str)
             "tasks": len(tasks),
             "n": len(success),
             "success_rate": float(np.mean(rates)),
-            "ci95": list(suite_interval(outcomes.shares(success))),
-            "ci95_score": list(mean_interval(rates, [task["ci95"] for task in tasks])),
+            **_intervals(
+                suite_interval(outcomes.shares(success)), macro_interval(rates, [task["n_effective"] for task in tasks])
+            ),
         },
     }
 
@@ -141,15 +142,19 @@ def _comparison(runs: Sequence[Run], number: int, outcomes: Outcomes, margin: fl
     together, differences = Pairs(baseline, run, outcomes.starts), [task["difference"] for task in tasks]
     bootstrap = suite_interval(outcomes.shares(run.astype(np.int64) - baseline))
     score = mean_interval(differences, [task["ci95"] for task in tasks])
-    low = min(bootstrap.low, score.low)
+    low = hull(bootstrap, score).low
     overall = {
         **_figures(together),
         "difference": float(np.mean(differences)),
-        "ci95": list(bootstrap),
-        "ci95_score": list(score),
+        **_intervals(bootstrap, score),
         "non_inferiority": {"margin": margin, "low": low, "non_inferior": low > -margin},
     }
     return {"baseline": runs[0].name, "run": runs[number].name, "tasks": tasks, "overall": overall}
+
+
+def _intervals(bootstrap: Interval, score: Interval) -> dict[str, list[float]]:
+    """The interval of an average, and the two that it holds: a bootstrap has no width where nothing varied."""
+    return {"ci95": list(hull(bootstrap, score)), "ci95_bootstrap": list(bootstrap), "ci95_score": list(score)}
 
 
 def _figures(pairs: Pairs) -> dict[str, Any]:

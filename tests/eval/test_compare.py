@@ -138,10 +138,26 @@ def test_three_runs_are_one_family_of_tests(compare: Compare, tmp_path: Path) ->
     assert fast["tasks"][0]["p_holm"] == pytest.approx(4 * fast["tasks"][0]["p_value"])
     assert fast["overall"]["p_holm"] == pytest.approx(2 * fast["overall"]["p_value"])
     assert same["tasks"][0]["p_value"] == same["overall"]["p_value"] == 1.0
-    assert same["overall"]["ci95"] == [0.0, 0.0]  # a bootstrap of runs that never differ
-    assert not same["overall"]["non_inferiority"]["non_inferior"]  # so it does not decide alone
+    assert same["overall"]["ci95_bootstrap"] == [0.0, 0.0]  # of runs that never differ
+    assert same["overall"]["ci95"] == same["overall"]["ci95_score"]  # so it does not decide alone
+    assert not same["overall"]["non_inferiority"]["non_inferior"]
     text = (tmp_path / "o" / "compare.md").read_text()
     assert "### same minus slow" in text
+
+
+@pytest.mark.parametrize(("tasks", "n"), [(TASKS[:1], 2), (TASKS, 24)])
+def test_an_average_has_an_interval_with_a_width_where_nothing_varied(
+    tmp_path: Path, tasks: Sequence[str], n: int
+) -> None:
+    run(tmp_path / "a", lambda number: False, tasks, n=n)
+    run(tmp_path / "b", lambda number: True, tasks, n=n)
+    content = compared(tmp_path)
+    overall = content["comparisons"][0]["overall"]
+    for mean in (content["runs"][1]["mean"], overall):
+        assert mean["ci95_bootstrap"] == [1.0, 1.0]
+        assert mean["ci95"][0] < 0.95
+        assert mean["ci95"][1] == 1.0
+    assert (overall["ci95"][0] > 0) == (n == 24)  # two starts show nothing
 
 
 def test_starts_run_in_variants_are_counted_once_and_variants_left_out_not_at_all(tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ def test_the_mean_weighs_tasks_equally_and_leaves_out_those_without_scored_episo
     assert content([*RECORDS, broken(0, task="c")])["mean_success"] == pytest.approx((2 / 3 + 1) / 2)
 
 
+def test_the_interval_of_the_mean_has_the_width_of_as_many_episodes_as_the_mean_is_worth() -> None:
+    same = [record(start, variant=variant) for start in range(24) for variant in ("base", "dark")]
+    once = [record(start, task="b") for start in range(24)]
+    assert content([*same, *once])["mean_ci95"] == pytest.approx(wilson(48, 48))  # a variant that changes nothing
+
+
 def test_a_run_of_errors_alone_has_no_rate() -> None:
     everything = content([broken(0)])
     (task,) = everything["tasks"]
@@ -155,6 +161,16 @@ def test_text_from_outside_cannot_become_markup(tmp_path: Path) -> None:
     records = [broken(0, error=HOSTILE, task=HOSTILE, policy=HOSTILE), record(1, task=HOSTILE)]
     page = Page(write_report(tmp_path, content(records), records).read_text())
     assert "script" not in page.seen
+
+
+@pytest.mark.parametrize("tasks", [("toy",), ("toy", "b")])
+def test_paired_differences_have_a_mean_where_there_are_several_tasks(tmp_path: Path, tasks: tuple[str, ...]) -> None:
+    row = {"n": 2, "difference": 1.0, "discordant": {"run_only": 2, "baseline_only": 0}, "p_value": 0.5}
+    rows = [{**row, "task": task, "ci95": [-0.315, 1.0]} for task in tasks]
+    paired = {**row, "ci95": [0.07, 1.0], "baseline": "runs/hold", "tasks": rows}
+    page = write_report(tmp_path, {**content(RECORDS), "paired": paired}, RECORDS).read_text()
+    assert page.count("-31.5, 100.0") == len(tasks)
+    assert page.count("mean over tasks") == len(tasks) - 1
 
 
 @pytest.mark.parametrize("records", [[], [broken(0)], [record(0)]])

@@ -11,6 +11,7 @@ from scipy.stats import binom
 from eval.statistics import (
     clopper_pearson,
     design_effect,
+    macro_interval,
     mean_interval,
     percentile,
     posterior,
@@ -110,11 +111,42 @@ def test_the_interval_of_one_estimate_is_its_own_and_of_equal_ones_shrinks_with_
     assert four == pytest.approx((0.25 - (0.25 - low) / 2, 0.25 + (high - 0.25) / 2))
 
 
+@given(counts)
+def test_the_interval_of_one_task_s_mean_is_its_own(count) -> None:
+    successes, n = count
+    assert macro_interval([successes / n], [n]) == pytest.approx(wilson(successes, n))
+
+
+@pytest.mark.parametrize(
+    "truth", [[0.95] * 9, [0.98] * 9, [0.995] * 9, [0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0, 1.0], [0.96] * 2]
+)
+def test_the_interval_of_a_mean_near_100_percent_covers_it_as_often_as_it_says(truth: list[float]) -> None:
+    n, draws = 24, 2000
+    means = np.random.default_rng(0).binomial(n, truth, size=(draws, len(truth))).mean(axis=1) / n
+    seen, times = np.unique(means.round(9), return_counts=True)
+    intervals = [
+        macro_interval([mean] * len(truth), [n] * len(truth)) for mean in seen
+    ]  # equal n: only the mean counts
+    covered = sum(
+        count
+        for (low, high), count in zip(intervals, times.tolist(), strict=True)
+        if low <= float(np.mean(truth)) <= high
+    )
+    assert covered >= 0.94 * draws
+
+
+def test_a_task_of_few_episodes_widens_the_interval_of_the_mean() -> None:
+    assert macro_interval([0.5, 0.5], [10, 1000]) == pytest.approx(wilson(2 / 0.101, 4 / 0.101))
+
+
 def test_figures_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(InputError, match="start for each value"):
         design_effect([1.0], [])
     with pytest.raises(InputError, match="interval for each estimate"):
         mean_interval([0.5], [])
+    for numbers in ([], [0.0]):
+        with pytest.raises(InputError, match="episodes for each rate"):
+            macro_interval([0.5], numbers)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(1, 100))
