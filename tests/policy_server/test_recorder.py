@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -248,6 +250,14 @@ def test_a_recording_with_steps_in_lists_of_one_is_continued_and_served_back(tmp
 def test_an_episode_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has episodes 0 to 0, got episode=1"):
         ReplayPolicy(recorded(tmp_path / "d", told(0)), episode=1)
+
+
+def test_a_server_that_replays_loads_neither_pandas_nor_torch(tmp_path: Path) -> None:
+    """Both cost more memory than all the rest."""
+    folder = recorded(tmp_path / "d", told(0), told(1))
+    code = "import sys; from policy_server.replay import ReplayPolicy; ReplayPolicy(sys.argv[1]); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
+    assert not {"pandas", "torch"} & set(loaded.stdout.split())
 
 
 def test_demonstrations_from_elsewhere_can_be_served(tmp_path: Path) -> None:

@@ -126,8 +126,9 @@ class Directory:
         table = read_table(path)
         text = next((name for name in ("task", "__index_level_0__") if name in table.column_names), "task")
         require_columns(path, table, [text, "task_index"])
-        order = np.argsort(table["task_index"].to_numpy())
-        if not np.array_equal(table["task_index"].to_numpy()[order], np.arange(len(table))):
+        indices = numbers(table["task_index"])
+        order = np.argsort(indices)
+        if not np.array_equal(indices[order], np.arange(len(table))):
             raise InputError(f"{path}: task_index must be 0 .. {len(table) - 1}")
         texts = table[text].to_pylist()
         return [texts[row] for row in order]
@@ -174,15 +175,13 @@ class Directory:
         table = read_table(path)
         require_columns(path, table, [*vectors, "episode_index", "task_index"])
         found: dict[str, NDArray[Any]] = {key: self._vector(path, table, key) for key in vectors}
-        return found | {key: table[key].to_numpy() for key in ("episode_index", "task_index")}
+        return found | {key: numbers(table[key]) for key in ("episode_index", "task_index")}
 
     def _vector(self, path: Path, table: pa.Table, key: str) -> NDArray[np.float32]:
         if key not in self.features:
             raise InputError(f"{self.root / 'meta/info.json'} has no feature {key!r}; it has {sorted(self.features)}")
         shape = (len(table), self.features[key]["shape"][0])
-        column = table[key].combine_chunks()
-        flat = column.flatten() if pa.types.is_nested(column.type) else column  # shape [1] may be a plain number
-        values = flat.to_numpy(zero_copy_only=False).astype(np.float32)
+        values = numbers(table[key]).astype(np.float32)
         if values.size != shape[0] * shape[1]:
             raise InputError(f"{path}: {key} holds {values.size} numbers, {shape[0]} rows of {shape[1]} are needed")
         if not np.isfinite(values).all():
@@ -208,6 +207,20 @@ class Directory:
 
     def _path(self, template: str, chunk: int, file: int, **names: str) -> Path:
         return self.root / self.info[template].format(chunk_index=chunk, file_index=file, **names)
+
+
+def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
+    """The numbers of a column, of lists or plain ones, in a row; what is null becomes NaN.
+
+    Of numbers without nulls only their memory is asked for: pyarrow's own conversion loads pandas, which takes 50 MB.
+    """
+    parts = [chunk.flatten() if pa.types.is_nested(chunk.type) else chunk for chunk in column.chunks]
+    return np.concatenate([_as_numpy(part) for part in parts]) if parts else np.empty(0, np.int64)
+
+
+def _as_numpy(part: pa.Array) -> NDArray[Any]:
+    plain = pa.types.is_integer(part.type) or pa.types.is_floating(part.type)
+    return np.from_dlpack(part) if plain and not part.null_count else part.to_numpy(zero_copy_only=False)
 
 
 def read_table(path: Path) -> pa.Table:
