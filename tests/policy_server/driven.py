@@ -8,7 +8,7 @@ from policy_server.robot import Sensed
 from tests.policies import SPEC
 from tests.policy_server.arms import Arm, FakeClock
 from vla.api import Policy
-from vla.chunking import OpenLoop
+from vla.chunking import Chunking, OpenLoop
 
 PATIENCE = 20.0
 
@@ -25,14 +25,14 @@ class Seeing(Arm):
 
 
 class Driven:
-    """Executes one row of each chunk, so that every action needs an answer."""
+    """Executes one row of each chunk, so that every action needs an answer, unless told to chunk otherwise."""
 
-    def __init__(self, policy: Policy, instruction: str = "lift") -> None:
+    def __init__(self, policy: Policy, instruction: str = "lift", chunking: Chunking | None = None) -> None:
         self.arm, self.clock = Seeing(), FakeClock()
         self.asker = Background(policy)
-        self.loop = ControlLoop(
-            self.arm, policy, OpenLoop(1), clock=self.clock, asker=self.asker, stop_after=1000.0, max_age=1000.0
-        )
+        patience = {"stop_after": 1000.0, "max_age": 1000.0}
+        chunking = chunking or OpenLoop(1)
+        self.loop = ControlLoop(self.arm, policy, chunking, clock=self.clock, asker=self.asker, **patience)
         self.loop.begin(instruction, "s")
 
     def tick(self) -> Command:
