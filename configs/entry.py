@@ -1,4 +1,4 @@
-"""The console scripts: where only a part of Cadence is installed they say what else to install (nothing but Python)."""
+"""The commands: where only a part of Cadence is installed they say what else to install (nothing but Python)."""
 
 import sys
 from collections.abc import Callable
@@ -17,7 +17,10 @@ EXTRAS = {  # command -> what it needs beyond the base install
     "train": "server,data",
     "calibrate": "server,data",
     "convert": "server",
+    "gallery": "sim,data",
+    "view": "sim,data",
 }
+UNNAMED = {"gallery": "python -m envs.gallery", "view": "python -m envs.view"}  # commands that are no console scripts
 
 
 def missing(command: str, error: ModuleNotFoundError) -> str:
@@ -30,7 +33,8 @@ def missing(command: str, error: ModuleNotFoundError) -> str:
     if package in ("", *OURS):
         raise error
     extra = EXTRAS.get(command, "all")
-    return f"cadence-{command} needs {package}, which is not installed: pip install 'cadence-vla[{extra}]'"
+    name = UNNAMED.get(command, f"cadence-{command}")
+    return f"{name} needs {package}, which is not installed: pip install 'cadence-vla[{extra}]'"
 
 
 def _script(command: str, module: str) -> Callable[[], None]:
@@ -55,3 +59,5 @@ dagger = _script("dagger", "eval.dagger.__main__")
 train = _script("train", "vla.training.__main__")
 calibrate = _script("calibrate", "vla.calibration.__main__")
 convert = _script("convert", "vla.checkpoints.__main__")
+gallery = _script("gallery", "envs.gallery.__main__")
+view = _script("view", "envs.view.__main__")

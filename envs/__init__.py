@@ -3,10 +3,9 @@
 import os
 import pkgutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import gymnasium
 
 if TYPE_CHECKING:
     from envs.manipulation import ManipulationEnv
@@ -62,6 +61,9 @@ def make(
     return ManipulationEnv(task, staging, image_size=image_size, render=render)
 
 
-for _name in TASKS:
-    # The environment truncates its episodes itself, so gymnasium gets no step limit.
-    gymnasium.register(id=f"simpler-mujoco/{_name}", entry_point="envs:make", kwargs={"name": _name})
+with suppress(ModuleNotFoundError):  # without gymnasium nobody can make one; commands then say what to install
+    from gymnasium import register
+
+    for _name in TASKS:
+        # The environment truncates its episodes itself, so gymnasium gets no step limit.
+        register(id=f"simpler-mujoco/{_name}", entry_point="envs:make", kwargs={"name": _name})

@@ -1,5 +1,10 @@
 """`cadence-collect`: the scripted expert's demonstrations as a LeRobotDataset directory."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.collect()
+
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
@@ -137,7 +142,3 @@ def _collect(request: Request, out: Path, workers: int, console: Console, make: 
     for task, tried in summary["tried"].items():
         kept = summary["kept"][task]
         console.print(f"{task}: {kept} of {tried} attempts kept, {1 - kept / tried:.1%} rejected")
-
-
-if __name__ == "__main__":
-    main()

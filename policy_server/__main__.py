@@ -1,5 +1,10 @@
 """`cadence-serve`: serves a policy over ZeroMQ until SIGTERM or Ctrl-C."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.serve()
+
 import logging
 import os
 import signal
@@ -139,7 +144,3 @@ def announce(path: Path, endpoint: str) -> None:
         os.replace(partial, path)
     except OSError as error:
         raise InputError(f"cannot write announce={path}: {error.strerror}") from error
-
-
-if __name__ == "__main__":
-    main()

@@ -12,13 +12,15 @@ import pytest
 from cadence_configs.entry import EXTRAS, missing
 
 TOML = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")  # pytest brings the other one
-PROJECT: dict[str, Any] = TOML.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+ROOT = Path(__file__).parent.parent
+PROJECT: dict[str, Any] = TOML.loads((ROOT / "pyproject.toml").read_text())["project"]
 SCRIPTS: dict[str, str] = PROJECT["scripts"]
 NEEDING = {name: target for name, target in SCRIPTS.items() if name.removeprefix("cadence-") in EXTRAS}
+MODULES = [path.parent.relative_to(ROOT) for path in ROOT.glob("[a-z]*/**/__main__.py")]
 
 # As after an install without extras: of all third-party packages only numpy and pyzmq are there.
 BASE = """
-import importlib, sys
+import importlib, runpy, sys
 
 class OnlyTheBase:
     def find_spec(self, name, path=None, target=None):
@@ -29,7 +31,10 @@ class OnlyTheBase:
 
 sys.meta_path.insert(0, OnlyTheBase())
 module, _, function = sys.argv.pop(1).partition(":")
-getattr(importlib.import_module(module), function)()
+if function:
+    getattr(importlib.import_module(module), function)()
+else:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
 
@@ -46,6 +51,16 @@ def test_a_command_names_what_is_not_installed_and_how_to_install_it(name: str) 
     needs = r"error: {} needs (omegaconf|gymnasium), which is not installed: pip install 'cadence-vla\[{}\]'\n"
     assert re.fullmatch(needs.format(name, extra), ended.stderr)
     assert set(extra.split(",")) <= set(PROJECT["optional-dependencies"])
+
+
+@pytest.mark.parametrize("module", [".".join(folder.parts) for folder in MODULES])
+def test_so_does_a_package_that_is_run(module: str) -> None:
+    ended = in_the_base_install(module)
+    assert ended.returncode == 2
+    needs = (
+        r"error: (cadence-\w+|python -m {}) needs \w+, which is not installed: pip install 'cadence-vla\[[\w,]+\]'\n"
+    )
+    assert re.fullmatch(needs.format(re.escape(module)), ended.stderr)
 
 
 @pytest.mark.parametrize("name", sorted(set(SCRIPTS) - set(NEEDING)))

@@ -1,5 +1,10 @@
 """`python -m envs.gallery`: contact sheets of every task and every variant, and a clip of the expert in each task."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.gallery()
+
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +79,3 @@ def _save(tiles: Mapping[str, Sequence[Tile]], path: Path) -> None:
     sections = [Section(_HEADINGS[robot], members) for robot, members in tiles.items() if members]
     contact_sheet(sections, _COLUMNS[path.stem], _TILE).save(path, quality=_QUALITY, optimize=True)
     print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """`python -m envs.view task=…`: a task in MuJoCo's interactive viewer, at the speed of the robot."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.view()
+
 import time
 import warnings
 from typing import Any
@@ -71,7 +76,3 @@ def _window(model: mujoco.MjModel, data: mujoco.MjData) -> mujoco.viewer.Handle:
         return mujoco.viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
     except RuntimeError as error:  # on macOS: use mjpython
         raise EnvError(str(error)) from error
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """`cadence-compare a/ b/`: two or more finished runs on the same starts, and how well they agree with a real robot."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.compare()
+
 import json
 import sys
 from pathlib import Path
@@ -55,7 +60,3 @@ def compare_runs(config: DictConfig) -> int:
     console.print(tables(content))
     console.print(f"comparison: {folder / 'compare.md'}", markup=False, soft_wrap=True)
     return DONE
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """`cadence-dagger`: episodes that a policy leads in part and the expert labels -> a LeRobotDataset v3 directory."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.dagger()
+
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -33,7 +38,3 @@ def _name(learner: Learner) -> str:
 
     place = Path(learner.checkpoint) if learner.checkpoint else PRETRAINED / learner.model
     return f"{native.weights_hash(place)} {learner.recipe} share {learner.share} execute {learner.execute}"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """`cadence-profile`: latency, operations and memory at batch one, stage by stage, recipes side by side."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.profile()
+
 import json
 import os
 import sys
@@ -98,7 +103,3 @@ def _profile(settings: Settings, console: Console) -> int:
     for name, path in (("profile", store.path), ("page", page), *more):
         console.print(f"{name}: {path}", markup=False, soft_wrap=True)
     return DONE
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """`cadence-top`: a live view of a policy server in the terminal."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.top()
+
 import math
 from contextlib import closing
 from functools import partial
@@ -45,7 +50,3 @@ def _seconds(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InputError(f"{name} must be positive seconds, got {value!r}")
     return float(value)
-
-
-if __name__ == "__main__":
-    main()

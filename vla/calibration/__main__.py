@@ -1,5 +1,10 @@
 """`cadence-calibrate`: demonstrations + checkpoint -> `calibration.json`, which recipes that prune need."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.calibrate()
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +44,3 @@ def _print(console: Console, title: str, columns: Mapping[str, Sequence[float]],
     for layer, row in enumerate(zip(*columns.values(), strict=True)):
         table.add_row(str(layer), *(f"{value:.{digits}f}" for value in row))
     console.print(table)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """`cadence-convert <directory> <out>`: a published checkpoint -> the native layout."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.convert()
+
 import re
 import sys
 from typing import Any
@@ -47,7 +52,3 @@ def _quoted(word: str) -> str:
     literal = word.replace("${", r"\${")
     escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + (r"\'" if end[2] else ""), literal)
     return f"'{escaped}'"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """`cadence-train`: demonstrations -> a checkpoint directory."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.train()
+
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +70,3 @@ def _train(run: Run, closed_loop: ClosedLoop, board: Board, progress: Progress) 
         board(losses)
 
     run.trainer.run(on_step, lambda _: run.export())
-
-
-if __name__ == "__main__":
-    main()
