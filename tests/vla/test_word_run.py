@@ -71,6 +71,7 @@ def test_a_speaker_cannot_be_taught_to_denoise(options: dict[str, Any], tmp_path
         (["tokens", "bins"], 1, "tokens.bins"),
         (["tokens", "horizon"], 0, "tokens.horizon"),
         (["tokens", "smoothing"], -1, "tokens.smoothing"),
+        (["tokens", "rounding"], 0, "tokens.rounding"),
         (["tokens", "colour"], 1, "tokens has the keys"),
         (["blocks", "actions"], 0, "blocks.actions"),
         (["blocks", "actions"], 9, "blocks.actions must be from 1 to 8"),

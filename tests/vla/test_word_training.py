@@ -230,6 +230,19 @@ def test_smoothing_forgives_neighbours() -> None:
     assert losses[6][1] == pytest.approx(losses[6][0], abs=1)
 
 
+@pytest.mark.parametrize("rounding", [1, 2, 5])
+def test_rounded_answers_lie_around_action_0_and_at_most_half_a_step_away(rounding: int) -> None:
+    model, actions = speaker(), torch.linspace(-1, 1, WORDS).reshape(1, -1, 3)
+    exact = model.words(actions)
+    rounded = Words(0.0, rounding=rounding)._rounded(model, exact)
+    middle = model.words(torch.zeros_like(actions))
+    inside = (rounded > model.config.first_action_word) & (rounded < model.config.action_words - 1)
+    assert torch.equal(rounded[inside] % rounding, middle[inside] % rounding)
+    assert (rounded - exact).abs().max() <= rounding // 2
+    assert (rounded == exact).all() == (rounding == 1)
+    assert torch.equal(Words(0.0, rounding=rounding)._rounded(model, middle), middle)
+
+
 def model_word(number: int) -> int:
     return speaker().config.first_action_word + number
 

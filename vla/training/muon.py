@@ -57,11 +57,11 @@ def orthogonalised(matrices: Tensor, coefficients: tuple[float, float, float], s
         steps: of it.
 
     Returns:
-        (count, rows, columns) bfloat16.
+        (count, rows, columns), bfloat16 on a GPU, float32 on a CPU, of which many compute in bfloat16 a lot slower.
     """
     a, b, c = coefficients
     wide = matrices.shape[1] <= matrices.shape[2]
-    turned = (matrices if wide else matrices.mT).bfloat16()
+    turned = (matrices if wide else matrices.mT).to(torch.bfloat16 if matrices.is_cuda else torch.float32)
     turned = turned / torch.linalg.matrix_norm(turned, keepdim=True).clamp(min=1e-7)  # singular values of at most 1
     for _ in range(steps):
         gram = turned @ turned.mT

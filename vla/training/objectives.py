@@ -86,10 +86,12 @@ class Words:
     Args:
         smoothing: [bins] how far right answers spread: a bin's neighbours are nearly right; 0: only one bin is.
         blocks: how blocks are filled in; None: they are not.
+        rounding: [bins] right answers are rounded to multiples of it, counted from the middle bin. Coarse answers are
+            said with certainty, so that drafts and words said one by one agree more often.
     """
 
-    def __init__(self, smoothing: float, blocks: Blocks | None = None) -> None:
-        self._smoothing, self._blocks = smoothing, blocks
+    def __init__(self, smoothing: float, blocks: Blocks | None = None, rounding: int = 1) -> None:
+        self._smoothing, self._blocks, self._rounding = smoothing, blocks, rounding
         self._read: Callable[..., Tensor] = read
 
     def compile(self, model: Any) -> None:
@@ -100,7 +102,7 @@ class Words:
         images, states = _in_dtype_of(model, batch)
         visual = model.encode(images)
         prompt, attended = model.sequence(visual, batch.prompts, states)
-        words = model.words(batch.actions)  # (batch, words)
+        words = self._rounded(model, model.words(batch.actions))  # (batch, words)
         positions = _positions(attended, words.shape[1])
         if self._blocks is None:
             hidden, _ = self._streams(model, prompt, attended, positions, words, words[:, :0, None].bool(), block=1)
@@ -169,6 +171,13 @@ class Words:
         )
         clean, rest = hidden.split([count, streams * layout.noisy], dim=1)
         return clean, rest.unflatten(1, (streams, layout.noisy))
+
+    def _rounded(self, model: Any, words: Tensor) -> Tensor:
+        """Of int64 action words, the nearest that right answers may be."""
+        first, last = model.config.first_action_word, model.config.action_words - 1
+        middle = first + model.config.bins // 2  # of an odd number of bins between the edges: action 0
+        far = torch.div(words - middle + self._rounding // 2, self._rounding, rounding_mode="floor")
+        return (middle + far * self._rounding).clamp(first, last)
 
     def _loss(self, model: Any, hidden: Tensor, words: Tensor) -> Tensor:
         """Mean cross-entropy of the words that (…, width) hidden states predict; 0 if there are none."""

@@ -23,6 +23,7 @@ from vla.training.beginning import begins_at, continuing, origin, restore_keypoi
 from vla.training.behaviour_cloning import Trainer
 from vla.training.blocks import Blocks
 from vla.training.checks import require_kind, require_number, require_texts, require_whole
+from vla.training.freezing import freeze
 from vla.training.keypoints import KeypointHead
 from vla.training.lora import Lora, adapted, merged
 from vla.training.mixture import Mixture
@@ -35,7 +36,7 @@ from vla.training.wordings import Wordings
 _CLONING = ("draws", "keypoint_weight", "average_decay", "checkpoint_minutes", "validate_every", "seed", "bf16")
 _PLACES = ("dataset", "out", "from", "wordings")
 _COMPUTING = ("threads", "processes", "device", "compile")
-_OTHERS = (*_PLACES, *_COMPUTING, "cameras", "validation_fraction", "validation_frames", "phases", "lora")
+_OTHERS = (*_PLACES, *_COMPUTING, "cameras", "validation_fraction", "validation_frames", "phases", "lora", "frozen")
 _GROUPS = ("model", "tokens", "blocks")
 _OBJECTIVES = (DIFFUSION, AUTOREGRESSIVE, BLOCK_DIFFUSION)
 
@@ -112,6 +113,7 @@ def prepare(options: dict[str, Any], number: int = 0) -> Run:
         )
     if lora:
         model = adapted(model, lora, new)
+    freeze(model, options)
     prompts = _prompts(wordings, processing, tokenizer, model.config)
     train_frames, held_out = data.split(options["validation_fraction"], options["seed"])
     held_out = _spread(held_out, options["validation_frames"])
@@ -160,7 +162,7 @@ def _digest(value: Any) -> str:
 
 def _taught(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options that decide what is learned; an objective that has none adds none."""
-    changes = {} if options["lora"] is None else {"lora": options["lora"]}
+    changes = {name: options[name] for name in ("lora", "frozen") if options[name] is not None}
     if options["objective"] == DIFFUSION:
         return changes
     groups = {"tokens": options["tokens"]}
@@ -174,11 +176,11 @@ def _objective(options: dict[str, Any], tokens: Tokens | None, horizon: int) -> 
     if tokens is None:
         return Diffusion(options["draws"])
     if options["objective"] == AUTOREGRESSIVE:
-        return Words(tokens.smoothing)
+        return Words(tokens.smoothing, rounding=tokens.rounding)
     blocks: Blocks = _group("blocks", Blocks, options)
     if blocks.actions > horizon:
         raise InputError(f"blocks.actions must be from 1 to {horizon}, the actions in a chunk, got {blocks.actions}")
-    return Words(tokens.smoothing, blocks)
+    return Words(tokens.smoothing, blocks, tokens.rounding)
 
 
 def _group(name: str, kind: type[Any], options: Mapping[str, Any]) -> Any:

@@ -25,6 +25,7 @@ class Tokens:
         horizon: actions in a chunk.
         bins: words for a number.
         smoothing: [bins] how far right answers spread in the loss.
+        rounding: [bins] right answers are rounded to multiples of it, counted from the middle bin; 1 keeps them.
 
     Raises:
         InputError: on a value outside its range.
@@ -33,11 +34,13 @@ class Tokens:
     horizon: int
     bins: int
     smoothing: float
+    rounding: int = 1
 
     def __post_init__(self) -> None:
         require_whole("tokens.horizon", self.horizon, 1)
         require_whole("tokens.bins", self.bins, 2)
         require_number("tokens.smoothing", self.smoothing)
+        require_whole("tokens.rounding", self.rounding, 1)
 
 
 def config_for(trunk: dict[str, Any], words: int, suffix: tuple[int, ...], tokens: Tokens) -> OpenVlaConfig:
