@@ -1,5 +1,10 @@
 """`cadence-eval`: scores a policy on tasks and writes episodes, results, videos and a report."""
 
+if __name__ == "__main__":  # before the imports, some of which may not be installed
+    from cadence_configs import entry
+
+    entry.evaluate()
+
 import json
 import sys
 from collections.abc import Mapping
@@ -100,7 +105,3 @@ def report(folder: RunFolder, notes: Mapping[str, Any], console: Console, baseli
     console.print(success_table(content["tasks"]))
     console.print(latency_table(content["tasks"]))
     console.print(f"report: {page}", markup=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    main()
