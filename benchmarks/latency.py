@@ -24,6 +24,7 @@ from eval.markdown import table
 from eval.report import write_report
 from eval.results import Record, parse_records, write_atomically
 from eval.rollout import ROUND_TRIP
+from eval.scoring import scored
 from eval.settings import LOOPS
 from eval.statistics import percentile
 from eval.summary import samples_of
@@ -35,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked, keys = _parser().parse_known_args(arguments)
     keys = [key for key in keys if key != "--"]
     places = [(loop, latency) for loop in asked.loops for latency in asked.latencies]
+    try:
+        profiled = marks_of(asked.profile)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     status = 0
     for loop, latency in places:
         print(f"== {spelled(loop)}, {latency:g} ms", flush=True)
@@ -44,19 +50,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return ended
         status = max(status, ended)
     try:
-        content = summarise(asked.out, places, asked.profile)
+        content = summarise(asked.out, places, profiled)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return status or 2
+        return status or 1
     print(f"\n{markdown(content)}\n" + "\n".join(content["words"]) + f"\nreport: {asked.out / 'report.html'}")
     return status
 
 
-def summarise(out: Path, places: Sequence[tuple[str, float]], profile: Path | None) -> dict[str, Any]:
+def summarise(out: Path, places: Sequence[tuple[str, float]], profiled: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Write `latency.json` and `report.html` of finished points; returns the content of the former.
 
+    Args:
+        profiled: marks of recipes.
+
     Raises:
-        InputError: if a point has no results, or the profile cannot be read.
+        InputError: if a point has no results.
     """
     for loop, latency in places:
         if not (folder(out, loop, latency) / "results.json").is_file():
@@ -64,15 +73,17 @@ def summarise(out: Path, places: Sequence[tuple[str, float]], profile: Path | No
                 f"{spelled(loop)}, {latency:g} ms has no results: its cadence-eval ended early, as it says above; "
                 "run the same command again to continue"
             )
-    points = [Point(loop, latency, _records(folder(out, loop, latency))) for loop, latency in places]
-    content = curve(points, [*_profiled(profile), *_measured(points)], describe(sys.argv, ""))
+    homes = {place: folder(out, *place) for place in places}
+    records = {place: _records(home) for place, home in homes.items()}
+    points = [Point(*place, scored(records[place], _starts(home), {})) for place, home in homes.items()]
+    marks = [*profiled, *_measured([record for each in records.values() for record in each])]
+    content = curve(points, marks, describe(sys.argv, ""))
     write_atomically(out / FILE, json.dumps(content, indent=2) + "\n")
-    first = min(points, key=lambda point: point.latency_ms)
-    home = folder(out, first.loop, first.latency_ms)
-    results = json.loads((home / "results.json").read_text())
-    below = home.relative_to(out)
-    records = [replace(record, video=str(below / record.video)) if record.video else record for record in first.records]
-    write_report(out, results, records)
+    first = min(places, key=lambda place: place[1])
+    results = json.loads((homes[first] / "results.json").read_text())
+    below = homes[first].relative_to(out)
+    shown = [replace(each, video=str(below / each.video)) if each.video else each for each in records[first]]
+    write_report(out, results, shown)
     return content
 
 
@@ -102,8 +113,17 @@ def _records(path: Path) -> list[Record]:
     return list(parse_records((path / "episodes.jsonl").read_bytes(), path / "episodes.jsonl").values())
 
 
-def _profiled(path: Path | None) -> list[dict[str, Any]]:
-    """A mark for each recipe of a `profile.json`."""
+def _starts(path: Path) -> str:
+    """Of which kind a run's starts are."""
+    return json.loads((path / "run.json").read_text())["starts"]
+
+
+def marks_of(path: Path | None) -> list[dict[str, Any]]:
+    """A mark for each recipe of a `profile.json`.
+
+    Raises:
+        InputError: if it is none.
+    """
     if path is None:
         return []
     try:
@@ -113,12 +133,13 @@ def _profiled(path: Path | None) -> list[dict[str, Any]]:
             for row in rows
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"--profile {path} is no profile.json: {error}") from error
+        raise InputError(
+            f"--profile {path} is no profile.json ({error!r}); make one: cadence-profile out=<folder>"
+        ) from error
 
 
-def _measured(points: Sequence[Point]) -> list[dict[str, Any]]:
+def _measured(records: Sequence[Record]) -> list[dict[str, Any]]:
     """A mark where the recipe that was run here answered, the wire included."""
-    records = [record for point in points for record in point.records]
     samples = samples_of(records).get(ROUND_TRIP)
     if not samples:
         return []

@@ -24,7 +24,8 @@ from cadence_configs.command import WRONG_USAGE
 from eval.compare.comparison import compare
 from eval.compare.runs import check_starts, read
 from eval.results import write_atomically
-from eval.several import MARGIN, MEASURE
+from eval.settings import MARGIN
+from eval.several import MEASURE
 from vla import recipe as recipes
 
 REFUSED = "refused"  # a recipe that does not fit this model: nothing is wrong with the others

@@ -7,7 +7,8 @@ if __name__ == "__main__":  # before the imports, some of which may not be insta
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from vla.api import InputError
 if TYPE_CHECKING:
     from eval.baseline import Baseline
 
-ASKED, RENDERER, IMAGES = "asked", "gl_renderer", "images"  # notes in run.json
+ASKED, SOFTWARE, IMAGES = "asked", "software", "images"  # notes in run.json
 
 
 @command("eval", usage_errors=(InputError, EnvError))
@@ -63,6 +64,7 @@ def prepare(settings: Settings) -> tuple[list[Episode], "Baseline | None"]:
 def evaluate(settings: Settings, console: Console) -> int:
     """Run what is missing, then write and print results; returns the exit status."""
     from eval.evaluate import pending
+    from eval.machine import software
     from eval.observers import progress
     from eval.team import begin_with_any, open_team
 
@@ -75,33 +77,59 @@ def evaluate(settings: Settings, console: Console) -> int:
         if todo or folder.notes.get(ASKED) != asked:  # else all was done, by the same policy: nothing needs to start
             first = todo or episodes
             with open_team(settings, first[0]) as team:
-                entered = begin_with_any(team, first, lambda loss: console.print(loss, markup=False, soft_wrap=True))
-                notes = {ASKED: asked, RENDERER: entered.renderer, IMAGES: settings.images}
+                say = partial(console.print, markup=False, soft_wrap=True)
+                entered = begin_with_any(team, first, say)
+                used = goes_on_with(folder, software(entered.renderer) if todo else None, say)
+                notes = {ASKED: asked, SOFTWARE: used, IMAGES: settings.images}
                 folder.sign({**signed, **entered.identity}, notes)
                 if todo:
                     with progress(console, len(todo)) as watch:
                         team.run(todo, folder, watch)
-        report(folder, folder.notes, console, baseline)
+        folder.mend()
+        report(folder, console, baseline)
         return FAILED if pending(episodes, folder.records) else DONE
 
 
-def report(folder: RunFolder, notes: Mapping[str, Any], console: Console, baseline: "Baseline | None" = None) -> None:
-    """Write `results.json` and `report.html` from the stored episodes and print both tables."""
-    from eval.machine import describe
+def goes_on_with(
+    folder: RunFolder, software: dict[str, Any] | None, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """The software that ran this folder's episodes, in order; says so if what runs the next ones is another.
+
+    Args:
+        software: what runs the next ones; None: there are none.
+        say: hears of a change.
+    """
+    from eval.machine import changes
+
+    before = folder.notes.get(SOFTWARE, [{}]) if folder.records else []
+    if software is None or before[-1:] == [software]:
+        return before
+    if before:
+        say(f"this run was begun with other software, results will say so: {'; '.join(changes([*before, software]))}")
+    return [*before, software]
+
+
+def report(folder: RunFolder, console: Console, baseline: "Baseline | None" = None) -> None:
+    """Write `results.json`, `.md` and `report.html` from the stored episodes and print the tables."""
+    from eval.compare.report import paired_markdown, paired_tables
+    from eval.machine import changes, describe
     from eval.markdown import results_markdown
     from eval.report import write_report  # statsmodels and matplotlib take seconds to import: after the episodes
-    from eval.summary import latency_table, results, success_table
-    from eval.worlds import left_out
+    from eval.scoring import scored
+    from eval.summary import latency_table, success_table
 
+    used = folder.notes.get(SOFTWARE, [])
+    newest = used[-1] if used else {}
+    meta = {**describe(sys.argv, newest.get("gl_renderer", "")), **newest, IMAGES: folder.notes.get(IMAGES, "")}
+    meta |= {"mixed": changes(used)}
     records = list(folder.records.values())
-    meta = {**describe(sys.argv, notes.get(RENDERER, "")), IMAGES: notes.get(IMAGES, "")}
-    content = results(records, meta, left_out({record.variant for record in records}))
-    write_atomically(folder.path / "results.json", json.dumps(content, indent=2) + "\n")
+    content = scored(records, folder.signed["starts"], meta, folder.retried)
+    write_atomically(folder.results, json.dumps(content, indent=2) + "\n")
     if baseline is not None:  # afterwards, so that nothing that is wrong with a comparison costs the run its results
         content["paired"] = baseline.paired(folder, content)
-        write_atomically(folder.path / "results.json", json.dumps(content, indent=2) + "\n")
-    write_atomically(folder.path / "results.md", results_markdown(content))
+        write_atomically(folder.results, json.dumps(content, indent=2) + "\n")
+    write_atomically(folder.path / "results.md", results_markdown(content) + paired_markdown(content))
     page = write_report(folder.path, content, records)
-    console.print(success_table(content["tasks"]))
-    console.print(latency_table(content["tasks"]))
+    for table in (success_table(content), *paired_tables(content), latency_table(content["tasks"])):
+        console.print(table)
     console.print(f"report: {page}", markup=False, soft_wrap=True)

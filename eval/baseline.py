@@ -11,7 +11,7 @@ from eval.planning import check_pairs
 from eval.results import Key, RunFolder
 from eval.rollout import Episode
 from eval.settings import Settings
-from eval.several import MARGIN, MEASURE
+from eval.several import MEASURE
 from vla.api import InputError
 
 
@@ -22,10 +22,12 @@ class Baseline:
     Attributes:
         run: finished.
         keys: the episodes to compare, all in the baseline.
+        margin: largest loss of success rate that still counts as none.
     """
 
     run: Run
     keys: tuple[Key, ...]
+    margin: float
 
     @classmethod
     def read(cls, folder: str, settings: Settings, episodes: Sequence[Episode]) -> "Baseline":
@@ -53,7 +55,7 @@ class Baseline:
             if record is None or record.seed != episode.seed:
                 start = "/".join(map(str, key_of(episode)))
                 raise InputError(f"baseline={folder} does not share the starts of this run: it lacks {start}")
-        return cls(run, tuple(key_of(episode) for episode in episodes))
+        return cls(run, tuple(key_of(episode) for episode in episodes), settings.margin)
 
     def paired(self, folder: RunFolder, results: Mapping[str, Any]) -> dict[str, Any] | None:
         """What a run differs in: overall (the mean over tasks), and of each task; None while episodes are missing.
@@ -68,5 +70,6 @@ class Baseline:
         second = Run("run", folder.path, folder.signed, results, folder.records)
         runs = [replace(run, records={key: run.records[key] for key in self.keys}) for run in (self.run, second)]
         check_starts(runs)
-        (comparison,) = compare(runs, MEASURE, MARGIN)["comparisons"]
-        return {"baseline": str(self.run.path), "tasks": comparison["tasks"], **comparison["overall"]}
+        (comparison,) = compare(runs, MEASURE, self.margin)["comparisons"]
+        shown = {"baseline": str(self.run.path), "margin": self.margin, "tasks": comparison["tasks"]}
+        return {**shown, **comparison["overall"]}

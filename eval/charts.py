@@ -6,6 +6,7 @@ in its dark ones.
 
 import functools
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, ParamSpec
@@ -183,13 +184,13 @@ def stages_chart(rows: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> st
 
 
 def wrapped(name: str) -> str:
-    """A task's name on lines of some 20 characters, so that the bars keep their room."""
+    """A name on lines of some 20 characters, broken after underscores and at blanks: the bars keep their room."""
     lines = [""]
-    for word in plain(name).replace("_", "_ ").split():
+    for word in re.findall(r"[^_\s]*_+\s*|[^_\s]+\s*", plain(name)):
         if lines[-1] and len(lines[-1]) + len(word) > 20:
             lines.append("")
         lines[-1] += word
-    return "\n".join(lines)
+    return "\n".join(line.strip() for line in lines)
 
 
 def spelled(name: str) -> str:

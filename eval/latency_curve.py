@@ -6,9 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.results import Record
-from eval.summary import results
-
 FILE = "latency.json"  # in a run's folder; its report draws it
 HUNDRED_MS = 100.0
 METHOD = (
@@ -19,11 +16,15 @@ METHOD = (
 
 
 class Point(NamedTuple):
-    """One run of a sweep."""
+    """One run of a sweep.
+
+    Attributes:
+        results: the content of its `results.json`.
+    """
 
     loop: str
     latency_ms: float
-    records: Sequence[Record]
+    results: Mapping[str, Any]
 
 
 def curve(points: Iterable[Point], marks: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,14 +87,12 @@ def words(name: str, loop: Mapping[str, Any]) -> str:
 
 
 def _summary(point: Point) -> dict[str, Any]:
-    content = results(point.records, {})
+    tasks = [task for task in point.results["tasks"] if task["averaged"]]
     return {
         "latency_ms": point.latency_ms,
-        "n": sum(task["n"] for task in content["tasks"]),
-        "successes": sum(task["successes"] for task in content["tasks"]),
-        "errors": sum(task["errors"] for task in content["tasks"]),
-        "success_rate": content["mean_success"],
-        "ci95": content["mean_ci95"],
+        **{name: sum(task[name] for task in tasks) for name in ("n", "successes", "errors")},
+        "success_rate": point.results["mean_success"],
+        "ci95": point.results["mean_ci95"],
     }
 
 

@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,39 @@ def describe(argv: Sequence[str], gl_renderer: str) -> dict[str, Any]:
         argv: the command as it was started.
         gl_renderer: what drew the images, as OpenGL names it.
     """
+    used = software(gl_renderer)
     return {
-        "version": version("cadence-vla"),
+        "version": used.pop("version"),
         "command": shlex.join([*started(argv[0]), *argv[1:]]),
         "machine": machine(),
+        **used,
+    }
+
+
+def software(gl_renderer: str) -> dict[str, Any]:
+    """What runs here: the part of `describe` that an upgrade changes."""
+    return {
+        "version": version("cadence-vla"),
         "gl_renderer": gl_renderer,
         "packages": {name: version(name) for name in PACKAGES},
         "git": git_commit(Path(__file__)),
     }
+
+
+def changes(used: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What differs between software that ran parts of one thing, in words, in the order of use.
+
+    Args:
+        used: of `software`.
+    """
+    flat = [
+        {"Cadence": each.get("version"), "commit": each.get("git"), "OpenGL renderer": each.get("gl_renderer")}
+        | each.get("packages", {})
+        for each in used
+    ]
+    names = dict.fromkeys(name for each in flat for name in each)
+    seen = {name: list(dict.fromkeys(str(each.get(name) or "unknown") for each in flat)) for name in names}
+    return [f"{name} {', then '.join(values)}" for name, values in seen.items() if len(values) > 1]
 
 
 def started(program: str) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.summary import text_of
+from eval.summary import mean_of, remarks, text_of
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -18,19 +18,12 @@ def results_markdown(results: Mapping[str, Any]) -> str:
     Args:
         results: see `eval.summary.results`.
     """
-    tasks, mean = results["tasks"], results["mean_success"]
+    tasks, mean = results["tasks"], mean_of(results)
     header = ("Task", "Setting", "n", "Success (last step) [95% CI]", "Any step", "Strict", "Errors")
     rows = [_task_row(task) for task in tasks]
-    if len(tasks) > 1 and mean is not None:
-        low, high = results["mean_ci95"]
-        scored = sum(task["n"] for task in tasks)
-        share = f"{mean:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
-        errors = sum(task["errors"] for task in tasks)
-        rows.append(["**mean over tasks**", "", str(scored), f"**{share}**", "", "", str(errors)])
-    notes = [*dict.fromkeys(task["convention"] for task in tasks), results["average"]]
-    notes += [
-        f"{task['task']}: {', '.join(task['not_averaged'])} not averaged" for task in tasks if task["not_averaged"]
-    ]
+    if mean:
+        rows.append([f"**{mean['label']}**", "", str(mean["n"]), f"**{mean['share']}**", "", "", str(mean["errors"])])
+    notes = remarks(results)
     made = f"Cadence {results['meta']['version']}: `{results['meta']['command']}`"
     return table(header, rows, left=2) + "\n" + "\n".join(f"- {note}" for note in (*notes, made)) + "\n"
 

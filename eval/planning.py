@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from eval.rollout import Episode
 from eval.settings import SETTINGS, Settings
-from eval.suites.adapter import check, is_foreign
+from eval.suites.adapter import SETTING, check, is_foreign
 from vla.api import InputError
 
 GROUPS = ("widowx", "google_robot", "conveyor")
@@ -36,8 +36,9 @@ def plan(
             raise InputError(
                 f"episodes={count}, but {task} has {grid_size(task)} official starts; use starts=random for more"
             )
+        setting = SETTING if is_foreign(task) else settings.setting
         for variant in _variants(settings, task, suite):
-            common = (settings.setting, settings.starts, settings.seed, variant, settings.scene)
+            common = (setting, settings.starts, settings.seed, variant, settings.scene)
             episodes += [Episode(task, number, *common) for number in range(count)]
     return episodes
 

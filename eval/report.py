@@ -13,7 +13,7 @@ from eval.charts import curve_chart, difference_chart, latency_chart, success_ch
 from eval.latency_curve import FILE
 from eval.observers import verdict
 from eval.results import Record
-from eval.summary import text_of
+from eval.summary import mean_of, remarks, text_of
 
 EMBEDDED_BYTES = 64 * 2**20  # of videos; browsers become slow with more, so the rest is linked
 GALLERY_ORDER = ("error", "timeout", "failure", "success")  # what went wrong teaches most
@@ -34,12 +34,13 @@ def write_report(folder: Path, results: Mapping[str, Any], records: Sequence[Rec
         loader=PackageLoader("eval"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["soft"] = soft
-    environment.globals.update(text_of=text_of, verdict=verdict, dict=dict)
+    environment.globals.update(text_of=text_of, remarks=remarks, verdict=verdict, dict=dict)
     tasks, latency = results["tasks"], _latency(folder)
     stream = environment.get_template("report.html.j2").stream(
         results=results,
         records=sorted(records, key=lambda record: record.key),
         facts=facts(results, records),
+        mean=mean_of(results),
         success=success_chart(tasks),
         heat=heat(tasks),
         differences=_differences(results.get("paired")),

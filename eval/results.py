@@ -13,6 +13,7 @@ from vla.api import InputError
 
 FORMAT = 1
 NOTES = "notes"
+RETRIED = "retried.jsonl"  # attempts that went wrong and were run again, in the form of episodes.jsonl
 OUTCOMES = ("finished", "timeout", "error")
 
 
@@ -96,16 +97,20 @@ class Record:
 class RunFolder:
     """The folder of one run, held by one writer; use it as a context manager.
 
+    Nothing that is there changes before `sign`, `mend` or `add`.
+
     Args:
         path: created if it is missing.
 
     Raises:
-        InputError: on entering, if the folder cannot be written, is in use, or holds damaged lines.
+        InputError: on entering, if the folder cannot be written, is in use, was written in another format, or holds
+            damaged lines.
     """
 
     path: Path
     records: dict[Key, Record] = field(default_factory=dict)
     _lock: int = -1
+    _cut: int | None = None  # bytes of whole lines, if what a kill left of a line follows
 
     @property
     def episodes(self) -> Path:
@@ -115,6 +120,10 @@ class RunFolder:
     def identity(self) -> Path:
         return self.path / "run.json"
 
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
     def __enter__(self) -> "RunFolder":
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -123,6 +132,7 @@ class RunFolder:
             raise InputError(f"out={self.path} cannot be written: {error.strerror}; choose another folder") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._check_format()
             self.records = self._read()
         except BaseException as error:
             os.close(self._lock)
@@ -143,13 +153,10 @@ class RunFolder:
             InputError: naming both values.
         """
         if not self.identity.exists():
-            if self.records:
-                raise InputError(f"out={self.path} holds episodes of a run without run.json; choose another folder")
+            if there := [file.name for file in (self.episodes, self.results) if file.exists()]:
+                raise InputError(f"out={self.path} holds {there[0]} of a run without run.json; choose another folder")
             return
         stored = self._stored_identity()
-        if stored.get("format") != FORMAT:
-            got = stored.get("format")
-            raise InputError(f"out={self.path} was written in results format {got}, this is {FORMAT}; choose another")
         for name, value in identity.items():
             if name in stored and stored[name] != value:
                 raise InputError(
@@ -162,6 +169,12 @@ class RunFolder:
         self.claim(identity)
         content = {"format": FORMAT, **identity, NOTES: dict(notes or {})}
         write_atomically(self.identity, json.dumps(content, indent=2) + "\n")
+
+    def mend(self) -> None:
+        """Cut off what a kill left of a last line; the run was accepted."""
+        if self._cut is not None:
+            os.truncate(self.episodes, self._cut)
+            self._cut = None
 
     @property
     def signed(self) -> dict[str, Any]:
@@ -177,15 +190,31 @@ class RunFolder:
 
     def add(self, record: Record) -> None:
         """Store one episode so that a later kill cannot lose it; a retried episode takes its old place."""
+        self.mend()
         replaced = self.records.get(record.key)
         self.records[record.key] = record
         if replaced is not None:
+            if not replaced.scored:
+                lines = [item.line() for item in (*self.retried, replaced)]
+                write_atomically(self.path / RETRIED, b"".join(lines))
             write_atomically(self.episodes, b"".join(item.line() for item in self.records.values()))
             return
         with self.episodes.open("ab") as file:
             file.write(record.line())
             file.flush()
             os.fsync(file.fileno())
+
+    @property
+    def retried(self) -> list[Record]:
+        """How attempts ended that went wrong and were run again."""
+        file = self.path / RETRIED
+        lines = file.read_bytes().splitlines() if file.exists() else []
+        return [Record.parse(line) for line in dict.fromkeys(lines)]  # a kill may have stored one without its successor
+
+    def _check_format(self) -> None:
+        """Refuse a run of another version, whose lines may have other fields."""
+        if self.identity.exists() and (got := self._stored_identity().get("format")) != FORMAT:
+            raise InputError(f"out={self.path} was written in results format {got}, this is {FORMAT}; choose another")
 
     def _stored_identity(self) -> dict[str, Any]:
         try:
@@ -197,7 +226,7 @@ class RunFolder:
         return stored
 
     def _read(self) -> dict[Key, Record]:
-        """Read the episodes; what a kill left of a last line is cut off."""
+        """Read the episodes; what a kill left of a last line does not count."""
         if not self.episodes.exists():
             return {}
         data = self.episodes.read_bytes()
@@ -206,8 +235,7 @@ class RunFolder:
             records = parse_records(whole, self.episodes)
         except InputError as error:
             raise InputError(f"{error}; choose another folder") from error
-        if len(whole) < len(data):
-            os.truncate(self.episodes, len(whole))
+        self._cut = len(whole) if len(whole) < len(data) else None
         return records
 
 

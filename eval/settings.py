@@ -32,6 +32,7 @@ _OPTIONAL_NAMES = (
     "suite_python",
 )
 LOOPS = ("wait", "asynchronous", "real_time_chunking")
+MARGIN = 0.03  # default success rate that a policy may lose and count as not worse
 EXECUTE = 2  # default actions taken from each chunk
 
 
@@ -64,6 +65,7 @@ class Settings:
         latency_ms: of each answer in simulated time, see `eval.latency.read_latency`; None for the measured one.
         workers, max_batch, max_wait_ms, cluster, replicas: see `eval.spread.Spread`.
         baseline: folder of a finished run on the same starts, to compare with.
+        margin: of a comparison with it, or of several recipes: largest loss of success rate that counts as none.
         dialect: set-up for another project's server at `endpoint`, see `eval.peers`; None: it is a cadence-serve.
         suite_python: interpreter that plays another suite's tasks, see `eval.suites`; None: this one.
 
@@ -108,6 +110,7 @@ class Settings:
     cluster: str | None = None
     replicas: int | None = None
     baseline: str | None = None
+    margin: float = MARGIN
     dialect: str | None = None
     suite_python: str | None = None
 
@@ -144,6 +147,8 @@ class Settings:
         seconds = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
         if not seconds or not 0 < self.timeout < math.inf:
             raise InputError(f"timeout must be positive seconds, got {self.timeout!r}")
+        if isinstance(self.margin, bool) or not isinstance(self.margin, float | int) or not 0 < self.margin < 1:
+            raise InputError(f"margin must be a success rate between 0 and 1, got {self.margin!r}")
         self._check_wire()
         self._check_realtime()
         self._check_dialect()

@@ -12,7 +12,6 @@ from eval.settings import Settings
 from vla import recipe as recipes
 from vla.api import InputError
 
-MARGIN = 0.03  # a recipe that is worse by less than this success rate counts as not worse
 MEASURE = "last step"
 
 
@@ -65,11 +64,12 @@ def evaluate_all(
     if worst := max(statuses):
         console.print("not compared: episodes ended in error or timeout; run again to finish them")
         return worst
-    _compare({name: Path(settings.out) for name, settings in found.items()}, out, words, console)
+    margin = next(iter(found.values())).margin
+    _compare({name: Path(settings.out) for name, settings in found.items()}, margin, out, words, console)
     return 0
 
 
-def _compare(folders: Mapping[str, Path], out: Path, words: Sequence[str], console: Console) -> None:
+def _compare(folders: Mapping[str, Path], margin: float, out: Path, words: Sequence[str], console: Console) -> None:
     from eval.compare.chart import draw, save  # matplotlib and scipy: after the episodes, they take seconds
     from eval.compare.comparison import compare
     from eval.compare.report import as_markdown, tables
@@ -78,7 +78,7 @@ def _compare(folders: Mapping[str, Path], out: Path, words: Sequence[str], conso
 
     runs = [read(path, name) for name, path in folders.items()]
     check_starts(runs)
-    content = {"meta": describe(list(words), gl_renderer=""), **compare(runs, MEASURE, MARGIN)}
+    content = {"meta": describe(list(words), gl_renderer=""), **compare(runs, MEASURE, margin)}
     content |= {"real": None, "notes": notes(runs)}
     write_atomically(out / "compare.json", json.dumps(content, indent=2) + "\n")
     write_atomically(out / "compare.md", as_markdown(content))

@@ -179,7 +179,7 @@ class Foreign:
         if self._policy is None or robot_of(task) != self._robot:
             self._stack.close()
             chosen = self._settings
-            robot = robot_spec(task, chosen.dialect or "", chosen.rows)
+            robot = robot_spec(task, chosen.dialect or "", chosen.rows, chosen.suite_python)
             try:
                 policy = PeerPolicy(chosen.endpoint or "", chosen.dialect or "", robot, chosen.timeout)
             except PeerError as error:

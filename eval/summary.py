@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from eval.overlap import Start, as_json, distinct, in_words
 from eval.results import Record
 from eval.rollout import ROUND_TRIP
 from eval.statistics import clopper_pearson, design_effect, macro_interval, percentile, posterior, wilson
@@ -16,8 +17,8 @@ CONVENTION = (
     "many episodes as it is worth (Rao-Scott design effect); errors and timeouts are not counted"
 )
 AVERAGE = (
-    "macro average: the mean of the T tasks' success rates; its interval is Wilson's at the number of episodes that "
-    "this mean is worth, T^2 / sum(1/n)"
+    "macro average: the mean of the T tasks' success rates, without tasks whose starts are all other tasks' too; its "
+    "interval is Wilson's at the number of episodes that this mean is worth, T^2 / sum(1/n)"
 )
 
 MEASURES: dict[str, Callable[[Record], bool | None]] = {
@@ -28,16 +29,32 @@ MEASURES: dict[str, Callable[[Record], bool | None]] = {
 
 
 def results(
-    records: Iterable[Record], meta: Mapping[str, Any], left_out: Collection[str] = frozenset()
+    records: Iterable[Record],
+    meta: Mapping[str, Any],
+    left_out: Collection[str] = frozenset(),
+    shared: Mapping[Start, Start] | None = None,
+    retried: Sequence[Record] = (),
 ) -> dict[str, Any]:
     """The content of `results.json`.
 
     Args:
         left_out: variants that are listed but not part of a task's rates (SIMPLER's camera poses).
+        shared: starts that other tasks have too, see `eval.overlap.shared_starts`.
+        retried: attempts that went wrong and were run again; they are told, not counted.
     """
-    tasks = [_task(group, left_out) for group in _groups(records)]
-    rates = [task["success_rate"] for task in tasks if task["n"]]
-    counts = [task["n_effective"] for task in tasks if task["n"]]
+    groups, same = _groups(records), shared or {}
+    repeated = _repeated(groups, same)
+    tasks = [
+        {
+            **_task(group, left_out),
+            "averaged": group[0].key[:2] not in repeated,
+            "same_starts": as_json(*group[0].key[:2], same),
+            "retried": [record.error for record in retried if record.key[:2] == group[0].key[:2]],
+        }
+        for group in groups
+    ]
+    averaged = [task for task in tasks if task["averaged"] and task["n"]]
+    rates, counts = ([task[name] for task in averaged] for name in ("success_rate", "n_effective"))
     return {
         "meta": dict(meta),
         "tasks": tasks,
@@ -88,9 +105,16 @@ def samples_of(records: Iterable[Record]) -> dict[str, list[float]]:
     return dict(pooled)
 
 
-def success_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
-    """A row per task and measure, each `k/n = x% [low, high]`."""
-    table = Table(title="success, with 95% intervals (Wilson)")
+def success_table(results: Mapping[str, Any]) -> Table:
+    """A row per task and measure, each `k/n = x% [low, high]`, and the mean; below, what they count.
+
+    Args:
+        results: the content of `results.json`.
+    """
+    tasks, mean = results["tasks"], mean_of(results)
+    table = Table(
+        title="success, with 95% intervals (Wilson)", caption=Text("\n".join(remarks(results))), caption_justify="left"
+    )
     table.add_column("task", overflow="fold")
     table.add_column("measure")
     table.add_column("success", justify="right")
@@ -104,7 +128,47 @@ def success_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
             for name, measured in task["per_variant"].items():
                 label = f"last step: {name}" + (" (not averaged)" if name in task["not_averaged"] else "")
                 table.add_row("", label, Text(text_of(measured)), "")
+    if mean:
+        table.add_section()
+        table.add_row(
+            mean["label"], "last step", Text(f"n = {mean['n']}: {mean['share']}"), str(mean["errors"]), style="bold"
+        )
     return table
+
+
+def mean_of(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The row of the average over tasks; None if there is one task alone, or nothing was scored.
+
+    Returns:
+        `label`, `n` (episodes), `share` (`x% [low, high]`) and `errors`, of the tasks that it counts.
+    """
+    if len(results["tasks"]) < 2 or results["mean_success"] is None:
+        return None
+    tasks = [task for task in results["tasks"] if task["averaged"] and task["n"]]
+    low, high = results["mean_ci95"]
+    return {
+        "label": f"mean over {len(tasks)} task" + "s" * (len(tasks) > 1),
+        "n": sum(task["n"] for task in tasks),
+        "share": f"{results['mean_success']:.1%} [{100 * low:.1f}, {100 * high:.1f}]",
+        "errors": sum(task["errors"] for task in results["tasks"] if task["averaged"]),
+    }
+
+
+def remarks(results: Mapping[str, Any]) -> list[str]:
+    """What the figures count: success, the average, what is not part of them, and what may have changed on the way."""
+    tasks = results["tasks"]
+    several = [results["average"]] if len(tasks) > 1 else []
+    aside = [
+        f"{task['task']}: {', '.join(task['not_averaged'])} not averaged" for task in tasks if task["not_averaged"]
+    ]
+    repeated = [f"{words}; not part of the mean" for task in tasks if (words := in_words(task))]
+    again = [
+        f"{task['task']}: {len(task['retried'])} attempt(s) went wrong and were run again, first: {task['retried'][0]}"
+        for task in tasks
+        if task["retried"]
+    ]
+    mixed = [f"software changed during this run: {'; '.join(words)}"] if (words := results["meta"].get("mixed")) else []
+    return [*dict.fromkeys(task["convention"] for task in tasks), *several, *aside, *repeated, *again, *mixed]
 
 
 def latency_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
@@ -134,6 +198,16 @@ def _groups(records: Iterable[Record]) -> list[list[Record]]:
     for record in records:
         groups[record.task, record.setting].append(record)
     return [groups[name] for name in sorted(groups)]
+
+
+def _repeated(groups: Iterable[Sequence[Record]], shared: Mapping[Start, Start]) -> set[tuple[str, str]]:
+    """(task, setting) of those whose starts are larger tasks' too, which were scored."""
+    starts: dict[tuple[str, str], set[Start]] = {}
+    for group in groups:
+        own = [Start(*record.key[:2], record.episode_id) for record in group if record.scored]
+        if own:
+            starts[own[0][:2]] = {shared.get(start, start) for start in own}
+    return starts.keys() - distinct(starts)
 
 
 def _task(records: Sequence[Record], left_out: Collection[str]) -> dict[str, Any]:

@@ -27,6 +27,16 @@ def grid_size(task: str) -> int:
     return envs.tasks.find(task).grid_size
 
 
+def official_starts(task: str, setting: str) -> list[str] | None:
+    """By number, what each official start of a task is made of, equal where starts are; None of another suite's."""
+    if is_foreign(task):
+        return None
+    import envs.tasks
+
+    found = envs.tasks.find(task).in_setting(setting)
+    return [repr(found.official_start(number)) for number in range(found.grid_size)]
+
+
 def robot_of(task: str) -> str:
     """Name of a task's robot; of another suite's, the suite's name."""
     if is_foreign(task):
@@ -53,13 +63,16 @@ def left_out(variants: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name in variants if not envs.variants.find(name).in_average)
 
 
-def robot_spec(task: str, model: str, horizon: int) -> PolicySpec:
+def robot_spec(task: str, model: str, horizon: int, suite_python: str | None = None) -> PolicySpec:
     """What a policy would be that sees, reads and does all that a task's robot can.
 
     Args:
         model: what it is called.
         horizon: rows of its chunks.
+        suite_python: interpreter that plays another suite's task; None: this one.
     """
+    if is_foreign(task):
+        return _foreign_spec(task, model, horizon, suite_python)
     import envs.tasks
     from envs.manipulation import ManipulationEnv as Env
 
@@ -72,6 +85,21 @@ def robot_spec(task: str, model: str, horizon: int) -> PolicySpec:
         period=robot.control_period,
         model=model,
     )
+
+
+def _foreign_spec(task: str, model: str, horizon: int, python: str | None) -> PolicySpec:
+    world = _foreign_world(task, (), False, python)
+    try:
+        return PolicySpec(
+            cameras=tuple(Camera(name, *FILM_SIZE) for name in check(task).cameras[:1]),
+            state=tuple(map(Quantity, world.state_names, world.state_units)),
+            actions=tuple(map(Quantity, world.action_names, world.action_units)),
+            horizon=horizon,
+            period=world.control_period,
+            model=model,
+        )
+    finally:
+        world.close()
 
 
 def make_world(

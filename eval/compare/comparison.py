@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.compare.runs import Run
+from eval.overlap import Start, distinct
 from eval.paired import (
     RESAMPLES,
     Pairs,
@@ -25,7 +26,8 @@ from eval.summary import MEASURES, rate
 ALPHA = 0.05
 METHODS = {
     "rates": "95% interval: Wilson, after the Rao-Scott design effect where starts were run in several variants",
-    "average": "macro average: the mean over tasks, each counted once",
+    "average": "macro average: the mean over tasks, each counted once; tasks whose starts are all other tasks' too are "
+    "not part of it, nor of the test of all starts together",
     "average interval": "holds both a stratified paired bootstrap (ci95_bootstrap: starts drawn again within their "
     f"task, {RESAMPLES} times, percentiles) and one that keeps its width where nothing varied (ci95_score: of rates "
     "Wilson at the number of episodes that the mean is worth, of differences made of the tasks' intervals, MOVER)",
@@ -52,21 +54,28 @@ class Outcomes:
 
     Attributes:
         tasks: (episodes,) (task, setting) of each.
-        starts: (episodes,) number of the start, ascending.
+        starts: (episodes,) number of the start, ascending; tasks that have a start in common have its number in common.
         success: (runs, episodes)
+        averaged: (task, setting) of the tasks that averages and tests of all starts count, sorted: without those whose
+            starts are all other tasks' too.
     """
 
     tasks: list[tuple[str, str]]
     starts: NDArray[np.intp]
     success: NDArray[np.bool_]
+    averaged: list[tuple[str, str]]
 
     def of(self, task: tuple[str, str]) -> NDArray[np.bool_]:
         """(episodes,) which are of the task."""
         return np.array([each == task for each in self.tasks])
 
+    def pairs(self, run: int, mask: NDArray[np.bool_]) -> Pairs:
+        """Some of the episodes, of the first run and another."""
+        return Pairs(self.success[0, mask], self.success[run, mask], self.starts[mask])
+
     def shares(self, values: NDArray[Any]) -> list[NDArray[np.float64]]:
-        """For each task, sorted, (starts,) numbers whose mean is the task's mean of `values`, one per episode."""
-        chosen = [self.of(task) for task in sorted(set(self.tasks))]
+        """For each averaged task (starts,) numbers whose mean is the task's mean of `values`, one per episode."""
+        chosen = [self.of(task) for task in self.averaged]
         return [shares_by_start(values[mask], self.starts[mask]) for mask in chosen]
 
 
@@ -82,7 +91,7 @@ def compare(runs: Sequence[Run], measure: str, margin: float) -> dict[str, Any]:
         InputError: if a task has a single start.
     """
     outcomes = gather(runs, measure)
-    comparisons = [_comparison(runs, number, outcomes, margin) for number in range(1, len(runs))]
+    comparisons = [compared(runs, number, outcomes, margin) for number in range(1, len(runs))]
     _correct([task for comparison in comparisons for task in comparison["tasks"]])
     _correct([comparison["overall"] for comparison in comparisons])
     return {
@@ -96,12 +105,17 @@ def compare(runs: Sequence[Run], measure: str, margin: float) -> dict[str, Any]:
 
 def gather(runs: Sequence[Run], measure: str) -> Outcomes:
     """Line the runs' episodes up."""
-    keys = list(runs[0].averaged)
-    starts = {start: number for number, start in enumerate(dict.fromkeys((key.episode_id, key[:2]) for key in keys))}
+    keys, same = list(runs[0].averaged), runs[0].same_starts
+    each = [same.get(start, start) for start in (Start(*key[:2], key.episode_id) for key in keys)]
+    numbers = {start: number for number, start in enumerate(dict.fromkeys(each))}
+    by_task: dict[tuple[str, str], set[Start]] = {}
+    for key, start in zip(keys, each, strict=True):
+        by_task.setdefault(key[:2], set()).add(start)
     return Outcomes(
         tasks=[key[:2] for key in keys],
-        starts=np.array([starts[key.episode_id, key[:2]] for key in keys], dtype=np.intp),
+        starts=np.array([numbers[start] for start in each], dtype=np.intp),
         success=np.array([[bool(MEASURES[measure](run.records[key])) for key in keys] for run in runs]),
+        averaged=distinct(by_task),
     )
 
 
@@ -115,33 +129,33 @@ def _run(run: Run, success: NDArray[np.bool_], outcomes: Outcomes, measure: str)
         }
         for task, setting in run.tasks
     ]
-    rates = [task["success_rate"] for task in tasks]
+    counted = [task for task in tasks if (task["task"], task["setting"]) in outcomes.averaged]
+    rates, worth, n = ([task[name] for task in counted] for name in ("success_rate", "n_effective", "n"))
     return {
         "name": run.name,
         "path": str(run.path),
         "identity": dict(run.identity),
         "tasks": tasks,
         "mean": {
-            "tasks": len(tasks),
-            "n": len(success),
+            "tasks": len(counted),
+            "n": sum(n),
             "success_rate": float(np.mean(rates)),
-            **_intervals(
-                suite_interval(outcomes.shares(success)), macro_interval(rates, [task["n_effective"] for task in tasks])
-            ),
+            **_intervals(suite_interval(outcomes.shares(success)), macro_interval(rates, worth)),
         },
     }
 
 
-def _comparison(runs: Sequence[Run], number: int, outcomes: Outcomes, margin: float) -> dict[str, Any]:
+def compared(runs: Sequence[Run], number: int, outcomes: Outcomes, margin: float) -> dict[str, Any]:
     baseline, run = outcomes.success[0], outcomes.success[number]
     tasks = []
     for name in runs[0].tasks:
-        mask = outcomes.of(name)
-        pairs = Pairs(baseline[mask], run[mask], outcomes.starts[mask])
+        pairs = outcomes.pairs(number, outcomes.of(name))
         tasks.append({"task": name[0], "setting": name[1], **_figures(pairs), **_score_figures(pairs, margin)})
-    together, differences = Pairs(baseline, run, outcomes.starts), [task["difference"] for task in tasks]
+    counted = [task for task in tasks if (task["task"], task["setting"]) in outcomes.averaged]
+    differences = [task["difference"] for task in counted]
+    together = outcomes.pairs(number, np.array([each in outcomes.averaged for each in outcomes.tasks]))
     bootstrap = suite_interval(outcomes.shares(run.astype(np.int64) - baseline))
-    score = mean_interval(differences, [task["ci95"] for task in tasks])
+    score = mean_interval(differences, [task["ci95"] for task in counted])
     low = hull(bootstrap, score).low
     overall = {
         **_figures(together),

@@ -11,6 +11,7 @@ from eval import markdown
 from eval.summary import text_of
 
 MEAN = "mean over tasks"
+PAIRED = ("difference", "average", "average interval", "p", "Holm", "non-inferior")
 SHOWN = ("rates", "difference", "average", "average interval", "p", "Holm", "non-inferior", "sequential")
 
 
@@ -25,7 +26,10 @@ class Sheet(NamedTuple):
 
 def tables(content: Mapping[str, Any]) -> Group:
     """What the terminal shows."""
-    return Group(*map(_rich, sheets(content)), *(Text(f"- {note}") for note in [*verdicts(content), *content["notes"]]))
+    several = len(content["runs"][0]["tasks"]) > 1
+    mean = [f"{MEAN}: {content['methods'][name]}" for name in ("average", "average interval") if several]
+    notes = [*verdicts(content), *content["notes"], *mean]
+    return Group(*map(_rich, sheets(content)), *(Text(f"- {note}") for note in notes))
 
 
 def as_markdown(content: Mapping[str, Any]) -> str:
@@ -38,6 +42,28 @@ def as_markdown(content: Mapping[str, Any]) -> str:
     made = f"Cadence {content['meta']['version']}: `{content['meta']['command']}`"
     notes = [*verdicts(content), *content["notes"], f"convention: {content['convention']}", *methods, *real, made]
     return "\n".join([*parts, "\n".join(f"- {note}" for note in notes)]) + "\n"
+
+
+def paired_tables(results: Mapping[str, Any]) -> list[Table]:
+    """What the terminal shows of the comparison in a `results.json`; empty without one."""
+    return [_rich(sheet) for sheet in _paired(results)]
+
+
+def paired_markdown(results: Mapping[str, Any]) -> str:
+    """The same for `results.md`, with how it was computed."""
+    from eval.compare.comparison import METHODS  # scipy takes a second to import
+
+    methods = "".join(f"- {name}: {METHODS[name]}\n" for name in PAIRED)
+    return "".join(
+        f"\n### {sheet.title}\n\n{markdown.table(sheet.header, sheet.rows, sheet.left)}\n{methods}"
+        for sheet in _paired(results)
+    )
+
+
+def _paired(results: Mapping[str, Any]) -> list[Sheet]:
+    if not (paired := results.get("paired")):
+        return []
+    return [differences({**paired, "run": "this run", "overall": paired}, paired)]
 
 
 def sheets(content: Mapping[str, Any]) -> list[Sheet]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.overlap import Start, from_json, in_words
 from eval.results import FORMAT, NOTES, Key, Record, parse_records
 from vla.api import InputError
 
@@ -38,6 +39,11 @@ class Run:
         left_out = {(task["task"], task["setting"]): task["not_averaged"] for task in self.results["tasks"]}
         kept = [key for key in self.records if key.variant not in left_out[key.task, key.setting]]
         return {key: self.records[key] for key in sorted(kept, key=lambda key: (key.episode_id, key))}
+
+    @property
+    def same_starts(self) -> dict[Start, Start]:
+        """Starts that a larger task has too -> that task's."""
+        return from_json(self.results["tasks"])
 
     @property
     def tasks(self) -> list[tuple[str, str]]:
@@ -80,7 +86,8 @@ def check_starts(runs: Sequence[Run]) -> None:
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """What differs between the machines of comparable runs and may have changed what the policies saw."""
+    """What averages leave out, and what differs within and between runs and may have changed what the policies saw."""
+    repeated = [f"{words}; not part of the mean" for task in runs[0].results["tasks"] if (words := in_words(task))]
     meta = [run.results["meta"] for run in runs]
     facts: dict[str, Callable[[Mapping[str, Any]], Any]] = {
         "version of Cadence": lambda meta: meta["version"],
@@ -88,8 +95,15 @@ def notes(runs: Sequence[Run]) -> list[str]:
         "OpenGL renderer": lambda meta: meta["gl_renderer"],
         **{name: lambda meta, name=name: meta["packages"].get(name) for name in VERSIONS},
     }
+    mixed = [
+        f"{run.name} was made with changing software: {'; '.join(w)}"
+        for run in runs
+        if (w := run.results["meta"].get("mixed"))
+    ]
     values = {name: list(dict.fromkeys(str(fact(item)) for item in meta)) for name, fact in facts.items()}
-    return [f"the runs differ in {name}: {', '.join(seen)}" for name, seen in values.items() if len(seen) > 1]
+    return [*repeated, *mixed] + [
+        f"the runs differ in {name}: {', '.join(seen)}" for name, seen in values.items() if len(seen) > 1
+    ]
 
 
 def _difference(first: Run, second: Run) -> str:
@@ -156,6 +170,7 @@ def _finished(path: Path, records: Mapping[Key, Record]) -> dict[str, Any]:
             task["errors"] + sum(each["n"] for each in task["per_variant"].values()) for task in results["tasks"]
         ]
         tasks = {(task["task"], task["setting"]) for task in results["tasks"] if task["not_averaged"] is not None}
+        from_json(results["tasks"])
         known = {"version", "git", "gl_renderer", "packages"} <= results["meta"].keys()
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path / 'results.json'} is of another version ({error!r}); {_FINISH}") from error

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vla.api import InputError
 
 SEPARATOR = ":"  # between a suite and its task
+SETTING = "own"  # of every episode of another suite: it has neither of SIMPLER's settings
 _OURS = ("adapter", "process", "serving")  # modules beside the adapters
 
 

@@ -24,12 +24,19 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]  #
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def client_port() -> int:
+    """A free port for Ray's client server."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch, client_port: int) -> Iterator[Any]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_DISABLE_IMPORT_WARNING", "1")
     from ray.cluster_utils import Cluster
 
-    machines = Cluster(initialize_head=True, head_node_args=MACHINE)
+    machines = Cluster(initialize_head=True, head_node_args={**MACHINE, "ray_client_server_port": client_port})
     yield machines
     machines.shutdown()
 
@@ -64,6 +71,19 @@ def test_a_machine_killed_half_way_costs_no_episode(cluster: Any, tmp_path: Path
     lines = (tmp_path / "cluster" / "episodes.jsonl").read_text().splitlines()
     assert len(lines) == len(seen) == EPISODES
     assert shown(records) == shown(run(asked(out=str(tmp_path / "alone"))))
+
+
+def test_each_group_serves_the_policy_itself_also_through_rays_client(
+    cluster: Any, client_port: int, tmp_path: Path
+) -> None:
+    def served(**changes: Any) -> dict[int, Record]:
+        patience = {"timeout": 60.0, "threads": 1}  # a policy that answers beside other tests
+        return run(settings(policy="served", episodes=2, **patience, **changes))
+
+    records = served(cluster=f"ray://127.0.0.1:{client_port}", out=str(tmp_path / "cluster"))
+    assert {record.policy for record in records.values()} == {"tiny"}
+    assert all((tmp_path / "cluster" / record.video).stat().st_size for record in records.values())
+    assert shown(records) == shown(served(out=str(tmp_path / "alone"), video=False))
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])

@@ -13,6 +13,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from eval import machine
 from eval.__main__ import main
 from eval.evaluate import key_of, pending
 from eval.planning import plan, resolve
@@ -150,13 +151,42 @@ def test_a_folder_holds_the_run_of_one_set_of_tasks(
     assert (tmp_path / "a" / "episodes.jsonl").read_bytes() == before
 
 
+def test_software_that_changes_within_a_run_is_said_and_stays_in_its_results(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def content() -> dict[str, Any]:
+        return json.loads((tmp_path / "a" / "results.json").read_text())
+
+    more = ("policy=hold", *FAST[1:3], "out=a")
+    assert run(*more, "episodes=1") == 0
+    assert run(*more, "episodes=2") == 0
+    assert content()["meta"]["mixed"] == []
+    old = content()["meta"]["packages"]["mujoco"]
+    now = machine.version
+    monkeypatch.setattr(machine, "version", lambda package: "9.9" if package == "mujoco" else now(package))
+    assert run(*more, "episodes=2") == 0  # nothing is left to run: a new report is no new software
+    assert (content()["meta"]["mixed"], content()["meta"]["packages"]["mujoco"]) == ([], old)
+    capsys.readouterr()
+    assert run(*more, "episodes=3") == 0
+    assert f"begun with other software, results will say so: mujoco {old}, then 9.9" in capsys.readouterr().out
+    assert (content()["meta"]["mixed"], content()["meta"]["packages"]["mujoco"]) == ([f"mujoco {old}, then 9.9"], "9.9")
+    for file in ("results.md", "report.html"):
+        assert f"software changed during this run: mujoco {old}, then 9.9" in (tmp_path / "a" / file).read_text()
+
+
 def test_a_run_is_compared_with_a_baseline_on_the_same_starts(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("policy=hold", *FAST[1:], "out=hold") == 0
-    assert run("policy=expert", *FAST[1:3], "episodes=2", "out=expert", "baseline=hold") == 0
+    assert run("policy=expert", *FAST[1:3], "episodes=2", "out=expert", "baseline=hold", "margin=0.2") == 0
+    shown, table = capsys.readouterr().out, (tmp_path / "expert" / "results.md").read_text()
+    title = "this run minus hold [percentage points]; non-inferior at a margin of 20"
+    assert title in " ".join(shown.split())
+    assert title in table
+    assert "- p: exact McNemar" in table
     paired = json.loads((tmp_path / "expert" / "results.json").read_text())["paired"]
     assert (paired["baseline"], paired["n"], paired["difference"]) == ("hold", 2, 1.0)
+    assert paired["non_inferiority"]["margin"] == paired["margin"] == 0.2
     assert paired["discordant"] == {"run_only": 2, "baseline_only": 0}
     assert paired["ci95"][0] <= paired["difference"] <= paired["ci95"][1]
     assert run("policy=expert", *FAST[1:3], "episodes=4", "out=more", "baseline=hold") == 2
@@ -248,6 +278,8 @@ def test_a_run_that_cannot_be_compared_has_its_results(
         ("replicas=2", ("replicas", "cluster=ray")),
         ("baseline=nonsense", ("there is no run nonsense",)),
         ("baseline=5", ("baseline", "5")),
+        ("margin=0", ("margin", "between 0 and 1", "0")),
+        ("margin=[1]", ("margin", "between 0 and 1", "[1]")),
     ],
 )
 def test_bad_input_is_one_clear_message_and_status_2(

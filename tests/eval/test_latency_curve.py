@@ -9,6 +9,7 @@ import pytest
 from benchmarks.latency import main
 from eval.latency_curve import Point, curve, words
 from eval.results import Record
+from eval.summary import results
 from tests.eval.records import broken, record
 
 
@@ -16,8 +17,12 @@ def run(successes: int, n: int = 20, task: str = "toy") -> list[Record]:
     return [record(number, success=number < successes, task=task) for number in range(n)]
 
 
+def point(latency_ms: float, records: list[Record], loop: str = "wait") -> Point:
+    return Point(loop, latency_ms, results(records, {}))
+
+
 def line(*successes: int, loop: str = "wait", step: float = 100.0) -> list[Point]:
-    return [Point(loop, step * number, run(count)) for number, count in enumerate(successes)]
+    return [point(step * number, run(count), loop) for number, count in enumerate(successes)]
 
 
 def test_the_cost_is_the_slope_and_its_inverse() -> None:
@@ -55,9 +60,9 @@ def test_marks_lie_on_the_curve_and_nowhere_beyond_it() -> None:
 
 
 def test_errors_are_neither_success_nor_failure() -> None:
-    points = [Point("wait", 0.0, [*run(10, 10), broken(11)]), Point("wait", 100.0, [broken(0)])]
+    points = [point(0.0, [*run(10, 10), broken(11)]), point(100.0, [broken(0)])]
     loop = curve(points, [], {})["loops"]["wait"]
-    assert [(point["n"], point["success_rate"], point["errors"]) for point in loop["points"]] == [
+    assert [(each["n"], each["success_rate"], each["errors"]) for each in loop["points"]] == [
         (10, 1.0, 1),
         (0, None, 1),
     ]
@@ -66,8 +71,8 @@ def test_errors_are_neither_success_nor_failure() -> None:
 
 def test_tasks_weigh_equally() -> None:
     records = [*run(10, 10, "a"), *run(0, 30, "b")]
-    (point,) = curve([Point("wait", 0.0, records)], [], {})["loops"]["wait"]["points"]
-    assert point["success_rate"] == pytest.approx(0.5)
+    (only,) = curve([point(0.0, records)], [], {})["loops"]["wait"]["points"]
+    assert only["success_rate"] == pytest.approx(0.5)
 
 
 def test_the_sweep_runs_every_point_and_draws_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -90,3 +95,16 @@ def test_a_point_that_ended_before_its_first_episode_is_named(
 def test_a_sweep_with_an_unknown_key_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     assert main(["--out", str(tmp_path / "sweep"), "--latencies", "0", "--loops", "wait", "--", "speed=fast"]) == 2
     assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"rows": [{"recipe": "fast"}]}'])
+def test_a_profile_that_cannot_be_read_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    profile = tmp_path / "profile.json"
+    if text is not None:
+        profile.write_text(text)
+    out = tmp_path / "sweep"
+    assert main(["--out", str(out), "--profile", str(profile), "--latencies", "0", "--loops", "wait"]) == 2
+    assert f"--profile {profile}" in capsys.readouterr().err
+    assert not out.exists()

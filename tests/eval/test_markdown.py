@@ -29,7 +29,8 @@ def test_every_task_has_a_row_and_their_mean_is_named() -> None:
     assert b[0] == "b"
     assert toy[:4] == ["toy", "visual_matching", "2", "1/2 = 50.0% [9.5, 90.5]"]
     assert toy[-1] == "1"
-    assert mean[0] == "**mean over tasks**"
+    assert mean[0] == "**mean over 2 tasks**"
+    assert mean[2] == "6"
     assert mean[3].startswith("**75.0% [")
     assert "success at the last step" in text
     assert "macro average" in text

@@ -64,7 +64,9 @@ def paired(tasks: list[str]) -> dict[str, Any]:
 def sweep(seed: int = 0) -> dict[str, Any]:
     draws = np.random.default_rng(seed)
     points = [
-        Point(loop, ms, [record(n, success=bool(draws.random() < 0.9 - loss * ms / 1000)) for n in range(24)])
+        Point(
+            loop, ms, results([record(n, success=bool(draws.random() < 0.9 - loss * ms / 1000)) for n in range(24)], {})
+        )
         for loop, loss in (("wait", 0.9), ("asynchronous", 0.5), ("real_time_chunking", 0.3))
         for ms in (0.0, 100.0, 200.0, 400.0, 800.0)
     ]

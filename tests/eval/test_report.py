@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from eval import report as report_module
+from eval.charts import wrapped
 from eval.machine import describe
 from eval.report import gallery, write_report
 from eval.results import Record
@@ -86,9 +87,13 @@ def test_meta_says_how_to_make_it_again() -> None:
 
 
 def test_the_tables_show_counts_rates_intervals_and_stages() -> None:
-    tasks = content(RECORDS)["tasks"]
+    everything = content(RECORDS)
+    tasks, shown = everything["tasks"], text(success_table(everything))
     low, high = wilson(2, 3)
-    assert f"2/3 = 66.7% [{100 * low:.1f}, {100 * high:.1f}]" in text(success_table(tasks))
+    assert f"2/3 = 66.7% [{100 * low:.1f}, {100 * high:.1f}]" in shown
+    assert re.search(r"mean over 2 tasks\W+last step\W+n = 4: 83\.3% \[", shown)
+    assert "success at the last step (SIMPLER)" in shown
+    assert "macro average" in shown
     assert re.search(r"toy\W+round_trip\W+2\.00\W+3\.00", text(latency_table(tasks)))
     assert "[ms]" in text(latency_table(tasks))
 
@@ -176,3 +181,16 @@ def test_paired_differences_have_a_mean_where_there_are_several_tasks(tmp_path: 
 @pytest.mark.parametrize("records", [[], [broken(0)], [record(0)]])
 def test_a_report_of_any_run_can_be_written(tmp_path: Path, records: list[Record]) -> None:
     assert Page(write_report(tmp_path, content(records), records).read_text()).open == []
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("mean over tasks", ["mean over tasks"]),
+        ("mean over all the tasks there are", ["mean over all the", "tasks there are"]),
+        ("google_robot_pick_horizontal_coke_can", ["google_robot_pick_", "horizontal_coke_can"]),
+        ("my $ suite.py:push", [r"my \$ suite.py:push"]),
+    ],
+)
+def test_long_names_are_broken_between_words(name: str, lines: list[str]) -> None:
+    assert wrapped(name).split("\n") == lines

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from eval.results import Record, RunFolder
+from eval.summary import remarks, results
 from tests.eval.records import broken, record
 from vla.api import InputError
 
@@ -115,12 +116,45 @@ def test_the_same_configuration_may_continue(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("identity", ["{", "[]", '{"format": 0}'])
-def test_a_run_of_another_format_is_refused(tmp_path: Path, identity: str) -> None:
+def test_a_run_of_another_format_is_refused_before_its_episodes_are_read(tmp_path: Path, identity: str) -> None:
     (tmp_path / "run.json").write_text(identity)
-    with RunFolder(tmp_path) as folder, pytest.raises(InputError, match=r"run\.json|format"):
-        folder.claim(SIGNED)
+    (tmp_path / "episodes.jsonl").write_text('{"fields": "of another version"}\n')
+    with pytest.raises(InputError, match=r"run\.json (is damaged|must hold)|results format 0, this is 1"):
+        RunFolder(tmp_path).__enter__()
 
 
-def test_episodes_of_an_unknown_run_are_refused(tmp_path: Path) -> None:
-    with RunFolder(stored(tmp_path, record())) as folder, pytest.raises(InputError, match=r"without run\.json"):
+@pytest.mark.parametrize("name", ["episodes.jsonl", "results.json"])
+def test_results_of_an_unknown_run_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(record().line())
+    with RunFolder(tmp_path) as folder, pytest.raises(InputError, match=rf"{name} of a run without run\.json"):
         folder.claim(SIGNED)
+    assert (tmp_path / name).read_bytes() == record().line()
+
+
+def test_a_refused_run_changes_nothing_not_even_a_line_that_a_kill_cut_off(tmp_path: Path) -> None:
+    with RunFolder(stored(tmp_path, record(0))) as folder:
+        (tmp_path / "run.json").write_text(json.dumps({"format": 1, **SIGNED}))
+    with folder.episodes.open("ab") as file:
+        file.write(record(1).line()[:50])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with RunFolder(tmp_path) as folder, pytest.raises(InputError, match="seed=1"):
+        folder.claim({"seed": 1})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with RunFolder(tmp_path) as folder:
+        folder.claim(SIGNED)
+        folder.mend()
+    assert folder.episodes.read_bytes() == record(0).line()
+
+
+def test_attempts_that_were_run_again_are_kept_once_each_and_told(tmp_path: Path) -> None:
+    attempts = [broken(0, error="first"), broken(0, outcome="timeout", error="second"), record(0)]
+    with RunFolder(tmp_path) as folder:
+        for attempt in attempts:
+            folder.add(attempt)
+        with (tmp_path / "retried.jsonl").open("ab") as file:
+            file.write(attempts[1].line())  # what a kill between both files leaves
+        assert folder.retried == attempts[:2]
+        content = results(folder.records.values(), {}, retried=folder.retried)
+    assert content["tasks"][0]["errors"] == 0
+    assert content["tasks"][0]["retried"] == ["first", "second"]
+    assert "toy: 2 attempt(s) went wrong and were run again, first: first" in remarks(content)

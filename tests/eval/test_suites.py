@@ -99,7 +99,7 @@ def test_what_breaks_in_the_process_breaks_the_episode_and_not_the_run() -> None
 def test_tasks_are_planned_by_their_full_name() -> None:
     episodes = plan(settings(tasks=[TASK, f"{FILE}:lift"]), ("widowx_stack_cube",), grid_size, suite)
     assert len(episodes) == 2 * check(TASK).starts
-    assert {episode.variant for episode in episodes} == {"base"}
+    assert {(episode.setting, episode.variant) for episode in episodes} == {("own", "base")}
     assert robot_of(TASK) == FILE
 
 
