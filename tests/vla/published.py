@@ -119,7 +119,7 @@ def write_cogact(directory: Path, parts: Mapping[str, Any], statistics: Mapping[
     """A run directory as CogACT's training writes it, with Llama's tokenizer beside."""
     (directory / "checkpoints").mkdir(parents=True)
     vla = {"type": "prism-dinosiglip-224px+oxe+diffusion", "base_vlm": "prism-dinosiglip-224px+7b"}
-    run = {"vla": vla, "future_action_window_size": 15, "action_model_type": "DiT-B", "action_dim": 7, "use_ema": False}
+    run = {"vla": vla, "future_action_window_size": 15, "past_action_window_size": 0, "action_dim": 7, "use_ema": False}
     (directory / "config.json").write_text(json.dumps(run))
     (directory / "dataset_statistics.json").write_text(json.dumps(statistics))
     torch.save({"model": parts}, directory / "checkpoints" / PT)
@@ -147,6 +147,7 @@ def write_openvla(directory: Path, tensors: Mapping[str, Tensor], **config: Any)
     directory.mkdir(parents=True)
     text = {"model_type": "llama", "pad_token_id": 32000, "torch_dtype": "bfloat16", "vocab_size": ROWS}
     text |= {"hidden_size": LANGUAGE, "num_hidden_layers": DEPTHS["llm"], "num_attention_heads": HEADS["llm"]}
+    text["intermediate_size"] = LANGUAGE_MLP
     values = {
         "architectures": ["OpenVLAForActionPrediction"],
         "model_type": "openvla",
@@ -155,7 +156,9 @@ def write_openvla(directory: Path, tensors: Mapping[str, Tensor], **config: Any)
         "llm_backbone_id": "llama2-7b-pure",
         "use_fused_vision_backbone": True,
         "image_resize_strategy": "resize-naive",
-        "image_sizes": [224, 224],
+        "image_sizes": [IMAGE, IMAGE],
+        "timm_model_ids": ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"],
+        "timm_override_act_layers": [None, None],
         "n_action_bins": 256,
         "pad_to_multiple_of": 64,
         "pad_token_id": 32000,

@@ -136,6 +136,28 @@ def test_a_damaged_tensor_is_named(
 
 
 @pytest.mark.parametrize(
+    ("tensor", "family"),
+    [
+        ("body.vlm.x", "a pi0 of our own"),
+        ("paligemma_with_expert.x", "pi0"),
+        ("vision_backbone.featurizer.x", "OpenVLA as Hugging Face keeps it"),
+        ("language.lm_head.weight", "an OpenVLA of our own"),
+        ("x", "none of the families here"),
+    ],
+)
+def test_weights_of_another_family_say_which(checkpoint: Path, tensor: str, family: str) -> None:
+    def exchange(tensors: dict[str, torch.Tensor]) -> None:
+        kept = {tensor: torch.zeros(1)}
+        kept |= {name: t for name, t in tensors.items() if family == "an OpenVLA of our own" and "head.net" not in name}
+        tensors.clear()
+        tensors.update(kept)
+
+    edit_tensors(checkpoint / native.WEIGHTS, exchange)
+    with pytest.raises(InputError, match=rf"missing .*head\.net.*unexpected \['{tensor}'\].*it looks like {family}"):
+        native.load(checkpoint)
+
+
+@pytest.mark.parametrize(
     ("edit", "complaint"),
     [
         (lambda config: config.update(model_type="os.system"), "model_type 'os.system' is not one of"),

@@ -31,7 +31,7 @@ from vla.recipe import find
 from vla.rotations import rotation_vector
 
 INSTRUCTION = "Put the Spoon on the towel"
-TWO_CAMERAS = Choices(camera="top,wrist", height=20, width=30, period=0.1)
+TWO_CAMERAS = Choices(camera=("top", "wrist"), height=20, width=30, period=0.1)
 AFTER = "policy_postprocessor.json"
 STATISTICS = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
 LAYOUTS = {"transformers": (save_transformers, TWO_CAMERAS), "lerobot": (save_lerobot, Choices(period=0.1))}
@@ -247,7 +247,7 @@ def test_a_wrong_processor_of_transformers_is_refused(
     ("choices", "named"),
     [
         (Choices(), "does not say what the cameras are"),
-        (Choices(camera="top", height=20, width=30), "does not say how long one action lasts"),
+        (Choices(camera=("top",), height=20, width=30), "does not say how long one action lasts"),
         (Choices(dataset="moon"), "nothing is known about dataset=moon; known: bridge"),
     ],
 )

@@ -43,12 +43,14 @@ class Choices:
     Attributes:
         dataset: key of the statistics that actions are un-normalised with; None if there is one key only.
         robot: name of the robot in use; chooses among several keys if `dataset` does not, else it says nothing.
-        camera, height, width, period, rotation: of a robot that is not known by its dataset's key; None if it is.
+        camera: names of the cameras, in the order the model sees them, of a robot that is not known by its dataset's
+            key; None if it is. The same for all below.
+        height, width, period, rotation: of that robot.
     """
 
     dataset: str | None = None
     robot: str | None = None
-    camera: str | None = None
+    camera: tuple[str, ...] | None = None
     height: int | None = None
     width: int | None = None
     period: float | None = None

@@ -15,17 +15,19 @@ from vla.api import InputError
 from vla.checkpoints import published
 from vla.checkpoints.checkpoint import BeforeWeights, Checkpoint, Choices, Layout
 from vla.checkpoints.files import read_json
+from vla.checkpoints.likeness import looks_like
 from vla.checkpoints.native import check_together
-from vla.checkpoints.prismatic import RUN, converted, looks_like, sizes
-from vla.checkpoints.weights import check_kinds, empty, fill
+from vla.checkpoints.prismatic import RUN, converted, sizes
+from vla.checkpoints.weights import check_finite, check_kinds, empty, fill
 from vla.images import NAIVE
-from vla.models.cogact import FAMILY, CogActConfig
+from vla.models.cogact import FAMILY, CogActConfig, dit
 
 CONFIG, FOLDER = "config.json", "checkpoints"
 _PARTS = ("vision_backbone", "projector", "llm_backbone", "action_model")
 _AVERAGE = "ema_diffusion"
 _RESIZE = {"prism-dinosiglip-224px+7b": NAIVE, "prism-dinosiglip-224px-controlled+7b": NAIVE}  # by base VLM
-_NARROW_HEADS = {384: 4}  # DiT-S; the heads of the others are 64 wide
+_HEADS = {f"DiT-{size}": dit(size) for size in "SBL"}  # what a config may call a head
+_HEAD_DIM = 64  # of one attention head, but in DiT-S
 
 
 def recognises(directory: Path) -> bool:
@@ -39,19 +41,23 @@ def load(directory: Path, choices: Choices, before: BeforeWeights) -> Checkpoint
     Raises:
         InputError: naming the file, key or tensor that is missing, damaged, unexpected or wrongly shaped.
     """
-    base = _base_vlm(directory / CONFIG)
+    values = read_json(directory / CONFIG)
+    base = _base_vlm(values, directory / CONFIG)
     statistics = directory / published.STATISTICS
     key, action = published.choose(read_json(statistics), choices, statistics)
     scale = published.action_range(action, statistics)
     path = weights_file(directory)
     tensors = read_pt(path)
     config = CogActConfig.from_dict(sizes(tensors, RUN, path) | _head_sizes(tensors, path))
+    _check_config(values, config, directory / CONFIG)
     processing = published.processing(key, scale, choices, config.image_size, _RESIZE[base])
     tokenizer = published.llama_words(directory)
     check_together(directory, config, processing, tokenizer)
     model = empty(FAMILY, config)
     before(model)
-    fill(model, converted(model.state_dict(), tensors, RUN, path))
+    named = converted(model.state_dict(), tensors, RUN, path)
+    check_finite(path, tensors)
+    fill(model, named)
     return Checkpoint(model, processing, tokenizer, {"published": {"base_vlm": base, "dataset": key}})
 
 
@@ -77,27 +83,56 @@ def read_pt(path: Path) -> dict[str, Tensor]:
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is damaged or older than torch 1.6; copy it again, or save it again with torch.save")
     try:
-        parts = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["model"]
-        tensors = {
-            f"{part}.{name}": t for part, named in parts.items() if part != _AVERAGE for name, t in named.items()
-        }
-        check_kinds(path, tensors)
-    except InputError:
-        raise
+        holds = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # what a damaged archive raises depends on where it is damaged
         raise InputError(f"{path} is damaged or holds no model ({str(error).partition(chr(10))[0]})") from error
-    if missing := [part for part in _PARTS if part not in parts]:
-        seems = "a Prismatic VLM or an OpenVLA in training" if missing == ["action_model"] else looks_like(tensors)
-        raise InputError(f"{path} has no {', '.join(missing)}, it is no CogACT; it looks like {seems}")
+    parts = holds.get("model", holds) if isinstance(holds, dict) else {}
+    if missing := [part for part in _PARTS if not isinstance(parts.get(part), dict)]:
+        seems = "a Prismatic VLM or an OpenVLA in training" if missing == ["action_model"] else _likeness(parts)
+        raise InputError(
+            f"{path} holds no model with the parts {', '.join(missing)}, so it is no CogACT; it looks like {seems}"
+        )
+    tensors = {f"{part}.{name}": t for part, named in parts.items() if part != _AVERAGE for name, t in named.items()}
+    if strange := [name for name, tensor in tensors.items() if not isinstance(tensor, Tensor)]:
+        raise InputError(f"{path} holds what is no tensor: {strange}")
+    check_kinds(path, tensors)
     return tensors
 
 
-def _base_vlm(path: Path) -> str:
-    vla = read_json(path).get("vla")
+def _likeness(parts: dict[Any, Any]) -> str:
+    """What a file without a CogACT's parts reminds of; its tensors may lie in parts, or all in one dictionary."""
+    inside = [f"{part}.{name}" for part, named in parts.items() if isinstance(named, dict) for name in named]
+    return looks_like([*map(str, parts), *inside])
+
+
+def _base_vlm(values: dict[str, Any], path: Path) -> str:
+    vla = values.get("vla")
     base = vla.get("base_vlm") if isinstance(vla, dict) else None
-    if base not in _RESIZE:
+    if not isinstance(base, str) or base not in _RESIZE:
         raise InputError(f"{path}: vla.base_vlm {base!r} is not one of {sorted(_RESIZE)}")
     return base
+
+
+def _check_config(values: dict[str, Any], config: CogActConfig, path: Path) -> None:
+    """Refuse a run that was trained to do something else than its tensors say, or than is done here.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    head = {name: getattr(config, name) for name in ("head_width", "head_depth", "head_heads")}
+    facts = {
+        "past_action_window_size": 0,
+        "future_action_window_size": config.horizon - 1,
+        "action_dim": config.action_dim,
+    }
+    differing = [
+        f"{key} is {values[key]!r}, wanted {made!r}" for key, made in facts.items() if values.get(key, made) != made
+    ]
+    said = values.get("action_model_type")
+    if said is not None and (not isinstance(said, str) or _HEADS.get(said) != head):
+        differing.append(f"action_model_type is {said!r}, the tensors say {head}; known: {_HEADS}")
+    if differing:
+        raise InputError(f"{path} asks for what the weights or this reader do not do: {'; '.join(differing)}")
 
 
 def _head_sizes(tensors: dict[str, Tensor], source: Path) -> dict[str, Any]:
@@ -109,11 +144,15 @@ def _head_sizes(tensors: dict[str, Tensor], source: Path) -> dict[str, Any]:
     except (KeyError, ValueError) as error:
         raise InputError(f"{source}: the action model is no DiT ({error})") from error
     blocks = {name.removeprefix(f"{prefix}blocks.").partition(".")[0] for name in tensors if f"{prefix}blocks." in name}
+    depth = 1 + max((int(block) for block in blocks if block.isdigit()), default=-1)
+    known = [size for size in _HEADS.values() if (size["head_width"], size["head_depth"]) == (width, depth)]
+    if not known and width % _HEAD_DIM:
+        raise InputError(f"{source}: the action model is {width} wide, wanted a multiple of {_HEAD_DIM}")
     return {
         "cognition_id": 2,  # Llama's "</s>"
         "head_width": width,
-        "head_depth": 1 + max(map(int, blocks), default=-1),
-        "head_heads": _NARROW_HEADS.get(width, width // 64),
+        "head_depth": depth,
+        "head_heads": known[0]["head_heads"] if known else width // _HEAD_DIM,
         "horizon": tokens - 1,
         "action_dim": action_dim,
         "train_steps": 100,

@@ -8,9 +8,9 @@ import torch
 
 from vla.api import InputError
 from vla.checkpoints import native
-from vla.checkpoints.checkpoint import Choices, layout_of
-from vla.checkpoints.memory import require_room
-from vla.checkpoints.weights import FLOATS, KEPT_EXACT
+from vla.checkpoints.checkpoint import Choices, layout_of, nothing_before
+from vla.checkpoints.memory import require_bytes, require_disk
+from vla.checkpoints.weights import FLOATS, KEPT_EXACT, bytes_needed, dtype_of
 
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS} | {
     "fp32": torch.float32,
@@ -42,16 +42,19 @@ def convert(options: dict[str, Any]) -> Written:
         options: the values of `configs/convert.yaml`.
 
     Raises:
-        InputError: if an option is of the wrong kind, the checkpoint cannot be read, or `out` exists already.
+        InputError: if an option is of the wrong kind, the checkpoint cannot be read, `out` exists already, or there is
+            too little memory or disk.
     """
     _check_kinds(options)
     source, out = Path(options["checkpoint"]), Path(options["out"])
     if out.exists():
         raise InputError(f"out={out} exists already; choose another, or remove it")
-    choices = Choices(**{f.name: options[f.name] for f in fields(Choices) if f.name in options})
+    given = {f.name: options[f.name] for f in fields(Choices) if f.name in options}
+    choices = Choices(**{**given, "camera": _names(options["camera"])})
     wanted = None if options["dtype"] is None else _DTYPES[options["dtype"]]
-    loaded = layout_of(source).load(source, choices, lambda model: _require_room(model, wanted))
+    loaded = layout_of(source).load(source, choices, nothing_before)  # memory-mapped
     dtype = wanted or _stored(loaded.model)
+    _check_room(loaded.model, dtype, out)
     try:
         native.save(out, loaded.model, loaded.robots or loaded.processing, loaded.tokenizer, loaded.training, dtype)
     except OSError as error:
@@ -60,21 +63,44 @@ def convert(options: dict[str, Any]) -> Written:
     return Written(out, native.families.name_of(loaded.model), count, dtype)
 
 
-def _require_room(model: torch.nn.Module, dtype: torch.dtype | None) -> None:
-    """What is cast needs memory of its own; what is not is written from where it lies."""
-    if dtype is not None:
-        require_room(model, torch.device("cpu"), dtype)
+def _check_room(model: torch.nn.Module, dtype: torch.dtype, out: Path) -> None:
+    """Refuse what there is no memory or no disk for, or what would become infinite.
+
+    What is cast needs memory of its own; what is not is written from where it lies.
+
+    Raises:
+        InputError: with both numbers, or naming the tensors.
+    """
+    cast = {name: t for name, t in model.state_dict().items() if t.dtype != dtype_of(name, dtype)}
+    require_bytes(
+        sum(t.numel() * dtype_of(name, dtype).itemsize for name, t in cast.items()),
+        torch.device("cpu"),
+        f"to store it in {str(dtype).removeprefix('torch.')}",
+    )
+    require_disk(bytes_needed(model, dtype), out)
+    largest = torch.finfo(dtype).max
+    beyond = [name for name, t in cast.items() if t.numel() and max(-t.amin().item(), t.amax().item()) > largest]
+    if beyond:
+        raise InputError(f"{beyond} hold values beyond {largest:.3g}, the largest in {dtype}; choose dtype=bfloat16")
 
 
 def _stored(model: torch.nn.Module) -> torch.dtype:
-    """What the tensors are in, without a diffusion head."""
+    """What the tensors are in, without a diffusion head; what holds all of them exactly if they are in several."""
     found = {p.dtype for name, p in model.named_parameters() if not name.startswith(f"{KEPT_EXACT}.")}
     return found.pop() if len(found) == 1 else torch.float32
 
 
+def _names(camera: str | list[str] | None) -> tuple[str, ...] | None:
+    """One name or several as several."""
+    return (camera,) if isinstance(camera, str) else None if camera is None else tuple(camera)
+
+
 def _check_kinds(options: dict[str, Any]) -> None:
     """Refuse what would be a traceback later."""
-    for key in ("checkpoint", "out", "dataset", "camera", "rotation"):
+    names = options["camera"] if isinstance(options["camera"], list) else [options["camera"] or ""]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise InputError(f"camera must be one name or a list of different names, got {options['camera']!r}")
+    for key in ("checkpoint", "out", "dataset", "rotation"):
         if not isinstance(options[key], str) and (key in ("checkpoint", "out") or options[key] is not None):
             raise InputError(f"{key} must be one name, got {options[key]!r}")
     for key in ("height", "width"):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vla.api import InputError
 
-_CHUNK = 2**24  # [bytes]
+_CHUNK = 2**20  # [bytes]
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -63,6 +63,9 @@ def chunks(path: Path) -> Iterator[bytes]:
         raise InputError(f"cannot read {path} of the checkpoint: {error.strerror}") from error
 
 
-def short_hash(*parts: bytes) -> str:
-    """Twelve hexadecimal digits."""
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:12]
+def short_hash(parts: Iterable[bytes]) -> str:
+    """Twelve hexadecimal digits of all parts together."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:12]

@@ -1,5 +1,6 @@
-"""Says that a model does not fit before it is loaded."""
+"""Says that a model does not fit before it is loaded or written."""
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -22,15 +23,39 @@ def require_room(model: nn.Module, device: torch.device, dtype: torch.dtype) -> 
     Raises:
         InputError: with both numbers.
     """
-    needed, there = bytes_needed(model, dtype), available(device)
-    if there is None or needed <= there:
-        return
-    half = bytes_needed(model, torch.bfloat16)
+    needed, half = bytes_needed(model, dtype), bytes_needed(model, torch.bfloat16)
     advice = f"; in bfloat16 it needs {_gigabytes(half)}" if half < needed else ""
-    raise InputError(
-        f"this model needs {_gigabytes(needed)} of memory in {str(dtype).removeprefix('torch.')}, "
-        f"{device.type} has {_gigabytes(there)} free{advice}"
-    )
+    require_bytes(needed, device, f"in {str(dtype).removeprefix('torch.')}", advice)
+
+
+def require_bytes(needed: int, device: torch.device, what_for: str, advice: str = "") -> None:
+    """Refuse what this device has no memory for.
+
+    Raises:
+        InputError: with both numbers.
+    """
+    there = available(device)
+    if there is not None and needed > there:
+        raise InputError(
+            f"this model needs {_gigabytes(needed)} of memory {what_for}, "
+            f"{device.type} has {_gigabytes(there)} free{advice}"
+        )
+
+
+def require_disk(needed: int, path: Path) -> None:
+    """Refuse to write what the disk has no room for.
+
+    Args:
+        needed: bytes.
+        path: of what will be written; it and folders above it need not be there yet.
+
+    Raises:
+        InputError: with both numbers.
+    """
+    folder = next(above for above in path.absolute().parents if above.is_dir())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(f"{path} needs {_gigabytes(needed)} of disk, {folder} has {_gigabytes(free)} free")
 
 
 def available(device: torch.device) -> int | None:

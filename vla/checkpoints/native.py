@@ -23,7 +23,8 @@ from torch import Tensor
 from vla.api import InputError
 from vla.checkpoints.checkpoint import BeforeWeights, Checkpoint, Choices, Layout, nothing_before
 from vla.checkpoints.files import chunks, read_json, read_tensors, write_json
-from vla.checkpoints.weights import FLOATS, dtype_of, empty, fill, mismatches
+from vla.checkpoints.likeness import looks_like
+from vla.checkpoints.weights import FLOATS, check_finite, dtype_of, empty, fill, mismatches
 from vla.models import family as families
 from vla.models.config import ModelConfig
 from vla.models.family import ActionModel, Family
@@ -64,7 +65,7 @@ def save(
 def load(
     directory: Path, weights: bool = True, before: BeforeWeights = nothing_before, robot: str | None = None
 ) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint; the weights stay memory-mapped until they are moved or cast.
 
     Args:
         directory: as `save` wrote it.
@@ -200,15 +201,15 @@ def _chosen(robots: Mapping[str, Processing], robot: str | None, path: Path) -> 
 
 
 def _read_weights(path: Path, model: ActionModel, dtype: torch.dtype) -> dict[str, Tensor]:
-    """All tensors in memory of their own, after checking their names, shapes and kinds."""
+    """All tensors, memory-mapped, after checking their names, shapes, kinds and values."""
     wanted = {name: tensor.to(dtype_of(name, dtype)) for name, tensor in model.state_dict().items()}
     tensors = read_tensors(path)
     if differing := mismatches(wanted, tensors):
-        raise InputError(f"{path} does not fit {CONFIG}: {differing}")
-    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-    if broken:
-        raise InputError(f"{path} holds values that are not finite in {broken}; copy or train the checkpoint again")
-    return {name: tensor.clone() for name, tensor in tensors.items()}
+        foreign = wanted.keys() - tensors.keys() and tensors.keys() - wanted.keys()
+        seems = f"; it looks like {looks_like(tensors)}" if foreign else ""
+        raise InputError(f"{path} does not fit {CONFIG}: {differing}{seems}")
+    check_finite(path, tensors)
+    return tensors
 
 
 def _recognises(directory: Path) -> bool:

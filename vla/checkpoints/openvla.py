@@ -15,12 +15,39 @@ from vla.checkpoints.checkpoint import BeforeWeights, Checkpoint, Choices, Layou
 from vla.checkpoints.files import read_json, read_tensors
 from vla.checkpoints.native import check_together
 from vla.checkpoints.prismatic import HUGGING_FACE, converted, sizes
-from vla.checkpoints.weights import check_kinds, empty, fill
+from vla.checkpoints.weights import check_finite, check_kinds, empty, fill
+from vla.models.config import check_whole
 from vla.models.openvla import FAMILY, OpenVlaConfig
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _BACKBONE = "dinosiglip-vit-so-224px"
-_DEFAULTS = {"rms_norm_eps": 1e-6, "num_hidden_layers": 32}  # LlamaConfig's, where `text_config` is silent
+_TEXT = {  # LlamaConfig's defaults, where `text_config` is silent
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": 32000,
+}
+_TEXT_ALWAYS = {  # no other value is computed here
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "tie_word_embeddings": False,
+    "rope_theta": 10000.0,
+    "rope_scaling": None,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}
+_ALWAYS = {
+    "vision_backbone_id": _BACKBONE,
+    "llm_backbone_id": "llama2-7b-pure",
+    "use_fused_vision_backbone": True,
+    "timm_model_ids": ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"],
+    "timm_override_act_layers": [None, None],
+}
+_SAID = ("vision_backbone_id", "llm_backbone_id")  # silence means another one: PrismaticConfig's defaults
 _PADDING = 64  # rows of the word table beyond the words: PrismaticConfig's pad_to_multiple_of
 
 
@@ -54,7 +81,9 @@ def load(directory: Path, choices: Choices, before: BeforeWeights) -> Checkpoint
     check_together(directory, config, processing, tokenizer)
     model = empty(FAMILY, config)
     before(model)
-    fill(model, converted(model.state_dict(), tensors, HUGGING_FACE, directory))
+    named = converted(model.state_dict(), tensors, HUGGING_FACE, directory)
+    check_finite(directory, tensors)
+    fill(model, named)
     return Checkpoint(
         model, processing, tokenizer, {"published": {"base_vlm": values.get("_name_or_path"), "dataset": key}}
     )
@@ -107,25 +136,55 @@ def _statistics(directory: Path, values: dict[str, Any]) -> dict[str, Any]:
 def _model_config(
     values: dict[str, Any], tensors: dict[str, Tensor], directory: Path, action_dim: int
 ) -> OpenVlaConfig:
-    if values.get("vision_backbone_id") != _BACKBONE:
-        raise InputError(
-            f"{directory / CONFIG}: vision_backbone_id {values.get('vision_backbone_id')!r} is not {_BACKBONE}"
-        )
-    text = _DEFAULTS | dict(values.get("text_config") or {})
-    found = sizes(tensors, HUGGING_FACE, directory)
-    if found["language_depth"] != text["num_hidden_layers"]:
-        raise InputError(
-            f"{directory} has tensors of {found['language_depth']} language layers, "
-            f"{CONFIG} says {text['num_hidden_layers']}"
-        )
+    path, text = directory / CONFIG, values.get("text_config") or {}
+    if not isinstance(text, Mapping):
+        raise InputError(f"{path}: text_config must be an object, got {text!r:.80}")
+    text = _TEXT | dict(text)
+    padding, heads = values.get("pad_to_multiple_of", _PADDING), text["num_attention_heads"]
+    check_whole(f"{path}: pad_to_multiple_of", padding, 0)
+    check_whole(f"{path}: text_config.num_attention_heads", heads, 1)
+    found = sizes(tensors, HUGGING_FACE, directory, heads)
+    if differing := _differing(values, text, found):
+        raise InputError(f"{path} asks for what the weights or this reader do not do: {'; '.join(differing)}")
+    eps = text["rms_norm_eps"]
     more = {
-        "language_norm_eps": float(text["rms_norm_eps"]),
+        "language_norm_eps": float(eps) if type(eps) is int else eps,
         "cameras": 1,
         "action_dim": action_dim,
-        "action_words": found["vocabulary"] - values.get("pad_to_multiple_of", _PADDING),
+        "action_words": found["vocabulary"] - padding,
         "bins": values.get("n_action_bins", 256),
     }
-    return OpenVlaConfig.from_dict(found | more)
+    try:
+        return OpenVlaConfig.from_dict(found | more)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _differing(values: Mapping[str, Any], text: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Fields that change the result and are not what is computed from the tensors, by name."""
+    heads = text["num_attention_heads"]
+    of_text: dict[str, Any] = _TEXT_ALWAYS | {
+        "hidden_size": found["language_width"],
+        "intermediate_size": found["language_mlp_width"],
+        "num_hidden_layers": found["language_depth"],
+        "num_key_value_heads": heads,
+        "head_dim": found["language_width"] // heads,
+        "vocab_size": found["vocabulary"],
+    }
+    wanted = {**_ALWAYS, "image_sizes": [found["image_size"]] * 2}
+    pairs = [(key, values.get(key, None if key in _SAID else made), made) for key, made in wanted.items()]
+    pairs += [(f"text_config.{key}", text.get(key, made), made) for key, made in of_text.items()]
+    optional = (
+        "use_fused_vision_backbone",
+        "text_config.num_key_value_heads",
+        "text_config.head_dim",
+        "rope_parameters",
+    )
+    return [
+        f"{key} is {said!r}, wanted {made!r}"
+        for key, said, made in pairs
+        if said != made and not (said is None and key.endswith(optional))
+    ]
 
 
 def _weights_hash(directory: Path, choices: Choices) -> str:

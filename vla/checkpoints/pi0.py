@@ -18,7 +18,7 @@ from vla.checkpoints.native import check_together
 from vla.checkpoints.openvla import INDEX, WEIGHTS, read_shards, weight_files
 from vla.checkpoints.pi0_names import fitting, ours
 from vla.checkpoints.pi0_robot import Robot, gemma_words, processing, tokenizer_file
-from vla.checkpoints.weights import check_kinds, empty, fill
+from vla.checkpoints.weights import check_finite, check_kinds, empty, fill
 from vla.images import BORDER_AFTER, Resize
 from vla.models.pi0 import FAMILY
 from vla.models.pi0_config import Pi0Config
@@ -70,7 +70,9 @@ def load(directory: Path, choices: Choices, before: BeforeWeights) -> Checkpoint
     before(model)
     tensors = read_shards(directory)
     check_kinds(directory, tensors)
-    fill(model, fitting(model.state_dict(), ours(tensors, directory), directory))
+    named = fitting(model.state_dict(), ours(tensors, directory), directory)
+    check_finite(directory, tensors)
+    fill(model, named)
     return Checkpoint(model, around, tokenizer, {"published": {"layout": "transformers", "dataset": choices.dataset}})
 
 

@@ -17,7 +17,7 @@ from vla.checkpoints.native import check_together
 from vla.checkpoints.openvla import WEIGHTS, read_shards, weight_files
 from vla.checkpoints.pi0_names import fitting, ours, sizes
 from vla.checkpoints.pi0_robot import Robot, gemma_words, processing, tokenizer_file
-from vla.checkpoints.weights import check_kinds, empty, fill
+from vla.checkpoints.weights import check_finite, check_kinds, empty, fill
 from vla.images import BORDER_AROUND, Resize
 from vla.models.config import check_whole
 from vla.models.pi0 import FAMILY
@@ -73,7 +73,9 @@ def load(directory: Path, choices: Choices, before: BeforeWeights) -> Checkpoint
     check_together(directory, config, around, tokenizer)
     model = empty(FAMILY, config)
     before(model)
-    fill(model, fitting(model.state_dict(), named, directory))
+    fitted = fitting(model.state_dict(), named, directory)
+    check_finite(directory, tensors)
+    fill(model, fitted)
     return Checkpoint(model, around, tokenizer, {"published": {"layout": "lerobot", "dataset": choices.dataset}})
 
 

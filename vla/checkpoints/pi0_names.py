@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vla.api import InputError
-from vla.checkpoints.prismatic import looks_like
+from vla.checkpoints.likeness import looks_like
 from vla.checkpoints.weights import kind
 from vla.models.pi0_config import Pi0Config
 
@@ -69,7 +69,7 @@ def fitting(wanted: Mapping[str, Tensor], named: Mapping[str, Tensor], source: o
         if named[name].shape != wanted[name].shape
     ]
     if missing or unexpected or different:
-        family = looks_like({_published(name): tensor for name, tensor in named.items()})
+        family = looks_like(map(_published, named))
         seems = f"; it looks like {family}" if missing and unexpected and family != "pi0" else ""
         raise InputError(f"{source}: missing {missing}; unexpected {unexpected}; different {different}{seems}")
     return dict(named)
@@ -86,7 +86,7 @@ def sizes(named: Mapping[str, Tensor], source: object) -> dict[str, int]:
     def shape(name: str, dimensions: int = 2) -> tuple[int, ...]:
         found = tuple(named[name].shape) if name in named else None
         if found is None or len(found) != dimensions:
-            seems = looks_like({_published(name): tensor for name, tensor in named.items()})
+            seems = looks_like(map(_published, named))
             raise InputError(
                 f"{source}: {_published(name)}, which says a size, must have {dimensions} dimensions, "
                 f"its shape is {found}; it looks like {seems}"

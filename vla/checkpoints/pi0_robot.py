@@ -40,7 +40,7 @@ def processing(robot: Robot, choices: Choices, resize: Resize, source: object) -
 
     Args:
         robot: as the checkpoint describes it.
-        choices: what its user adds: `dataset` names a robot that is known; `camera` may be several names with commas.
+        choices: what its user adds: `dataset` names a robot that is known.
         resize: how images become square.
         source: for messages.
 
@@ -105,13 +105,17 @@ def _known(choices: Choices) -> Embodiment | None:
 def _cameras(said: Sequence[Camera], known: Embodiment | None, choices: Choices, source: object) -> tuple[Camera, ...]:
     """The checkpoint's cameras under the names and in the sizes that the user gives them."""
     cameras = list(said) or ([known.camera] if known else [])
-    names = choices.camera.split(",") if choices.camera else [camera.name for camera in cameras]
+    names = list(choices.camera or ()) or [camera.name for camera in cameras]
     if not cameras and None not in (choices.camera, choices.height, choices.width):
         cameras = [Camera(name, 1, 1) for name in names]
     if not cameras:
-        raise InputError(f"{source} does not say what the cameras are; {_say('camera=<names> height=<px> width=<px>')}")
+        raise InputError(
+            f"{source} does not say what the cameras are; {_say('camera=[<name>,...] height=<px> width=<px>')}"
+        )
     if len(names) != len(cameras):
-        raise InputError(f"{source} has {len(cameras)} cameras {[c.name for c in cameras]}, camera= names {names}")
+        raise InputError(
+            f"{source} has {len(cameras)} cameras {[c.name for c in cameras]}, camera= names {len(names)}: {names}"
+        )
     return tuple(
         replace(camera, name=name, height=choices.height or camera.height, width=choices.width or camera.width)
         for camera, name in zip(cameras, names, strict=True)

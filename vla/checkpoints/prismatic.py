@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vla.api import InputError
+from vla.checkpoints.likeness import looks_like
 from vla.checkpoints.weights import kind
 from vla.models.trunk import PRISM_7B
 
@@ -64,8 +65,14 @@ class Origin:
     make: Callable[..., Tensor]
 
 
-def sizes(tensors: Tensors, names: Names, source: object) -> dict[str, Any]:
-    """The trunk's config, from the shapes of its tensors.
+def sizes(tensors: Tensors, names: Names, source: object, language_heads: int | None = None) -> dict[str, Any]:
+    """The trunk's config, from the shapes of its tensors, which do not say how many heads the language model has.
+
+    Args:
+        tensors: by published name.
+        names: of the layout.
+        source: for messages.
+        language_heads: of the language model; None: as wide as Llama's.
 
     Raises:
         InputError: naming the tensors that say a size and are missing, or have a size of no published kind.
@@ -88,7 +95,7 @@ def sizes(tensors: Tensors, names: Names, source: object) -> dict[str, Any]:
         "siglip_mlp_width": siglip_mlp[0],
         "language_width": words[1],
         "language_depth": shape.depth(f"{names.language}.model.layers"),
-        "language_heads": shape.heads("the language model", words[1], _LANGUAGE_HEAD),
+        "language_heads": language_heads or shape.heads("the language model", words[1], _LANGUAGE_HEAD),
         "language_mlp_width": shape(f"{names.language}.model.layers.0.mlp.gate_proj.weight", 2)[0],
         "vocabulary": words[0],
     }
@@ -134,20 +141,6 @@ def origin(name: str, names: Names) -> Origin:
         if match := pattern.fullmatch(name):
             return Origin(tuple(match.expand(each) for each in published), make)
     return Origin((name,), _same)
-
-
-def looks_like(tensors: Tensors) -> str:
-    """Which family or layout the names of these tensors remind of, for messages."""
-    signs = {
-        "pi0": ("paligemma", "model.paligemma", "action_in_proj", "model.action_in_proj"),
-        "a CogACT run's .pt": ("action_model.", "vision_backbone.dino_featurizer"),
-        "OpenVLA as Hugging Face keeps it": ("vision_backbone.featurizer", "language_model."),
-        "a checkpoint of our own": ("vision.", "language.llama."),
-    }
-    for family, prefixes in signs.items():
-        if any(name.startswith(prefixes) for name in tensors):
-            return family
-    return "none of the families here"
 
 
 def _same(published: Tensor) -> Tensor:

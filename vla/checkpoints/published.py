@@ -1,6 +1,6 @@
 """What published CogACT and OpenVLA share around their weights: statistics by dataset, Llama's words, image sizes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,28 +129,37 @@ def sampled_hash(files: list[Path], described: list[Path], choices: Choices) -> 
     Raises:
         InputError: if one cannot be read.
     """
-    parts = [repr(replace(choices, robot=None)).encode(), *(chunk for path in described for chunk in chunks(path))]
+    return short_hash(_sampled(files, described, choices))
+
+
+def _sampled(files: list[Path], described: list[Path], choices: Choices) -> Iterator[bytes]:
+    """What is hashed, a little at a time."""
+    yield repr(replace(choices, robot=None)).encode()
+    for path in described:
+        yield from chunks(path)
     for path in files:
         size = path.stat().st_size
-        parts.append(f"{path.name} {size}".encode())
+        yield f"{path.name} {size}".encode()
         with path.open("rb") as file:
             for place in np.linspace(0, max(size - _SAMPLE, 0), _SAMPLES).astype(int).tolist():
                 file.seek(place)
-                parts.append(file.read(_SAMPLE))
-    return short_hash(*parts)
+                yield file.read(_SAMPLE)
 
 
 def _embodiment(key: str, choices: Choices) -> Embodiment:
     """The robot of a dataset, as its user describes it where it is not known."""
     named = (choices.camera, choices.height, choices.width, choices.period)
+    if choices.camera is not None and len(choices.camera) != 1:
+        raise InputError(f"this model reads one camera, camera= names {len(choices.camera)}: {list(choices.camera)}")
     if key not in BY_DATASET and None in named:
         raise InputError(
             f"nothing is known about the robot of dataset {key!r}; say so with cadence-convert and camera=<name> "
             f"height=<px> width=<px> period=<s>; known: {', '.join(BY_DATASET)}"
         )
-    known = BY_DATASET.get(key) or Embodiment(Camera(str(choices.camera), 1, 1), 1.0)
+    (name,) = choices.camera or (None,)
+    known = BY_DATASET.get(key) or Embodiment(Camera(str(name), 1, 1), 1.0)
     camera = Camera(
-        choices.camera or known.camera.name,
+        name or known.camera.name,
         choices.height or known.camera.height,
         choices.width or known.camera.width,
     )

@@ -50,6 +50,23 @@ def kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
+@torch.no_grad()
+def own(model: ActionModel, device: torch.device, dtype: torch.dtype) -> ActionModel:
+    """The model on a device, all but a diffusion head in `dtype`, in memory of its own.
+
+    What was memory-mapped is copied tensor by tensor, so no more is needed than `bytes_needed`, and a file that is
+    overwritten later changes nothing.
+    """
+    for name, part in model.named_children():
+        kept = dtype_of(f"{name}.", dtype)
+
+        def move(tensor: Tensor, kept: torch.dtype = kept) -> Tensor:
+            return tensor.to(device, kept if tensor.is_floating_point() else tensor.dtype, copy=True)
+
+        part._apply(move)
+    return model
+
+
 def fill(model: ActionModel, tensors: Mapping[str, Tensor]) -> ActionModel:
     """Give an empty model its tensors; nothing is copied, so what was memory-mapped stays so."""
     model.load_state_dict(dict(tensors), assign=True)
@@ -91,6 +108,22 @@ def check_kinds(source: object, tensors: Mapping[str, Tensor]) -> None:
     if wrong:
         allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
         raise InputError(f"{source} holds tensors that are not weights in {allowed}: {wrong}")
+
+
+def check_finite(source: object, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises:
+        InputError: naming the tensors.
+    """
+    broken = sorted(name for name, tensor in tensors.items() if not _is_finite(tensor))
+    if broken:
+        raise InputError(f"{source} holds values that are not finite in {broken}; copy or train the checkpoint again")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Read once, without a mask of the same size."""
+    return tensor.numel() == 0 or all(bool(edge.isfinite()) for edge in tensor.aminmax())
 
 
 def _fill_randomly(name: str, tensor: Tensor, block: Tensor, start: int) -> None:
