@@ -7,13 +7,15 @@ on, otherwise the robot holds and the step does not advance.
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.api import ActionChunk, InputError
+from vla.api import ActionChunk, InputError, Quantity
+from vla.averaging import Averaging
 
 NO_ACTION = "there is no action for this step: add a chunk first"
 
@@ -108,11 +110,14 @@ class AdaptiveEnsemble:
     Args:
         horizon: chunks to remember: 7 on WidowX, 2 on Google Robot.
         alpha: 0 averages evenly; larger trusts agreement more.
+        actions: of the policy's spec: which numbers are a rotation and a gripper's command, see `vla.averaging`.
     """
 
     horizon: int = 7
     alpha: float = 0.1
+    actions: Sequence[Quantity] = ()
     _chunks: deque[tuple[int, ActionChunk]] = field(init=False, repr=False)
+    _averaging: Averaging = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
@@ -120,6 +125,7 @@ class AdaptiveEnsemble:
         if not (self.alpha >= 0 and np.isfinite(self.alpha)):
             raise InputError(f"alpha must be a finite number from 0, got {self.alpha}")
         self._chunks = deque(maxlen=self.horizon)
+        self._averaging = Averaging.of(self.actions)
 
     def needs_chunk(self, step: int) -> bool:
         """Whether the chunk of this step is still missing."""
@@ -142,11 +148,14 @@ class AdaptiveEnsemble:
         """The weighted mean of the remembered predictions for this step, (A,)."""
         assert self.has_action(step), NO_ACTION
         rows = [chunk.actions[step - start] for start, chunk in self._chunks if 0 <= step - start < len(chunk.actions)]
-        predictions = np.stack(rows).astype(np.float64)  # (chunks, A), the newest last
+        if len(rows) == 1:
+            return rows[0]
+        stacked = np.stack(rows)  # (chunks, A), the newest last
+        predictions = self._averaging.plain(stacked)
         lengths = np.linalg.norm(predictions, axis=1)
         cosine = predictions @ predictions[-1] / (lengths * lengths[-1] + 1e-7)
         weights = np.exp(self.alpha * cosine)
-        return (weights @ predictions / weights.sum()).astype(np.float32)
+        return self._averaging.physical(weights @ predictions / weights.sum(), stacked)
 
     def reset(self) -> None:
         """Forget all chunks."""

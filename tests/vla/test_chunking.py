@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from vla.api import ActionChunk, InputError
+from vla.api import ActionChunk, InputError, Quantity
 from vla.chunking import AdaptiveEnsemble, Chunking, OpenLoop, RealTimeChunking
+from vla.embodiments import ACTIONS
+from vla.rotations import rotation_vector
 
 
 def chunk(first: float, rows: int = 8) -> ActionChunk:
@@ -93,6 +95,30 @@ def test_adaptive_ensemble_equals_the_published_one() -> None:
         expected = published_ensemble([c.astype(np.float64) for c in chunks[: step + 1]], 7, 0.1)
         np.testing.assert_allclose(ensemble.action(step), expected, rtol=1e-6, atol=1e-7)
         assert ensemble.action(step).dtype == np.float32
+
+
+def test_rotations_and_commands_are_averaged_as_published() -> None:
+    """CogACT averages roll, pitch, yaw and a command of 0 or 1, and then converts them (its SIMPLER policy)."""
+    random = np.random.default_rng(0)
+    ensemble = AdaptiveEnsemble(horizon=7, alpha=0.1, actions=ACTIONS)
+    said = [random.normal(scale=0.3, size=(16, 7)) for _ in range(12)]
+    commands = set()
+    for step, actions in enumerate(said):
+        actions[:, 6] = random.integers(0, 2, 16)
+        ours = np.concatenate([actions[:, :3], rotation_vector(actions[:, 3:6]), 2 * actions[:, 6:] - 1], axis=1)
+        ensemble.add(step, ActionChunk(ours.astype(np.float32), 0.2))
+        mean = published_ensemble(said[: step + 1], 7, 0.1)
+        expected = [*mean[:3], *rotation_vector(mean[3:6]), 2.0 * (mean[6] > 0.5) - 1.0]
+        np.testing.assert_allclose(ensemble.action(step), expected, rtol=1e-5, atol=1e-6)
+        commands.add(float(ensemble.action(step)[6]))
+    assert commands == {-1.0, 1.0}
+
+
+def test_the_width_of_a_gripper_is_a_plain_number() -> None:
+    ensemble = AdaptiveEnsemble(horizon=2, alpha=0.0, actions=(Quantity("x", "m"), Quantity("gripper", "1")))
+    for step, width in enumerate((0.25, 0.75)):
+        ensemble.add(step, ActionChunk(np.full((2, 2), width, np.float32), 0.2))
+    np.testing.assert_allclose(ensemble.action(1), [0.5, 0.5])
 
 
 def test_agreeing_predictions_stay_as_they_are() -> None:
