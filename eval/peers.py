@@ -1,7 +1,8 @@
 """Policies behind other projects' servers, so that they can be scored here: GR00T's ZeroMQ and openpi's websocket.
 
 What they call our cameras, state and actions is the same YAML set-up that serves their clients (`configs/dialects/`):
-it maps names both ways. Units, rotations and the meaning of the gripper stay the server's own; the set-up only renames.
+it maps names both ways, and numbers where it says so (`units`: a factor and an offset for each, which is enough for
+centimetres, or a gripper that closes at 1). How rotations are written, and the frame of motions, must be the same.
 
 Sources: NVIDIA/Isaac-GR00T `gr00t/policy/server_client.py`; Physical-Intelligence/openpi `websocket_client_policy.py`.
 """
@@ -91,7 +92,7 @@ class PeerPolicy:
         self._peer.close()
 
     def _gathered(self, answer: Mapping[str, Any]) -> NDArray[np.float32]:
-        """(rows, A) in the robot's order."""
+        """(rows, A) in the robot's order and units."""
         columns: dict[int, NDArray[Any]] = {}
         for name, places in self._names.naming.actions.items():
             part = answer.get(name)
@@ -104,7 +105,9 @@ class PeerPolicy:
         rows = {len(column) for column in columns.values()}
         if len(rows) != 1:
             raise ActionError(f"the server's actions have different numbers of rows: {sorted(rows)}")
-        return np.stack([columns[place] for place in sorted(columns)], axis=1).astype(np.float32)
+        actions = np.stack([columns[place] for place in sorted(columns)], axis=1).astype(np.float32)
+        units = self._names.naming.action_units
+        return actions if units is None else units.ours(actions)
 
 
 class Gr00tPeer:
@@ -137,7 +140,7 @@ class Gr00tPeer:
     def ask(self, observation: Observation) -> Mapping[str, Any]:
         naming = self._naming
         images = {name: observation.images[camera] for camera, name in naming.cameras.items()}
-        state = {} if observation.state is None else {n: observation.state[list(at)] for n, at in naming.state.items()}
+        state = {} if observation.state is None else naming.numbers(observation.state)
         if self._flat:
             words = next((name for name in naming.instruction if name.startswith("annotation")), naming.instruction[0])
             named = {f"video.{name}": image[None] for name, image in images.items()}
@@ -203,7 +206,7 @@ class OpenPiPeer:
     def ask(self, observation: Observation) -> Mapping[str, Any]:
         naming = self._naming
         images = {name: self._image(observation.images[camera]) for camera, name in naming.cameras.items()}
-        state = {} if observation.state is None else {n: observation.state[list(at)] for n, at in naming.state.items()}
+        state = {} if observation.state is None else naming.numbers(observation.state)
         self._asked += 1
         self._socket.send(pack({**images, **state, naming.instruction[0]: observation.instruction}, NDARRAY))
         try:

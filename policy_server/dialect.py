@@ -18,7 +18,7 @@ from policy_server.peers import Dialect
 from vla.api import InputError, PolicySpec
 
 INSTALL = "pip install 'cadence-vla[server]'"
-COMMON = ("dialect", "cameras", "state", "actions", "instruction", "deadline_ms")
+COMMON = ("dialect", "cameras", "state", "actions", "units", "instruction", "deadline_ms")
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,14 @@ def _naming(values: Mapping[str, Any], spec: PolicySpec, defaults: naming.Defaul
     if words is not None and not (isinstance(words, list) and words and _are_texts(words)):
         raise InputError(f"instruction must be a list of names, got {words!r}")
     lists = {key: _lists(key, values.get(key)) for key in ("state", "actions")}
-    return naming.naming(spec, defaults, cameras, **lists, instruction=words)
+    return naming.naming(spec, defaults, cameras, **lists, instruction=words, units=_units(values.get("units")))
+
+
+def _units(value: Any) -> Mapping[str, Any] | None:
+    tables = isinstance(value, dict) and set(value) <= {"state", "actions"}
+    if value is not None and not (tables and all(isinstance(table, dict) for table in value.values())):
+        raise InputError(f"units must map state and actions to the policy's names and factors, got {value!r}")
+    return value
 
 
 def _lists(key: str, value: Any) -> Mapping[str, Sequence[str]] | None:

@@ -12,10 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy_server.arrays import IMAGE
-from policy_server.checks import WireError, brief, show
+from policy_server.checks import WireError, brief, is_number, show
 from vla.api import InputError, PolicySpec
 
 Places = Mapping[str, tuple[int, ...]]
+Factors = Mapping[str, "float | Sequence[float]"]  # name -> factor, or factor and offset
+
+
+@dataclass(frozen=True)
+class Units:
+    """What a client's numbers are in terms of the policy's: `theirs = ours * scale + offset`.
+
+    Attributes:
+        scale: (n,) of each of the policy's quantities; not 0.
+        offset: (n,)
+    """
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+    def theirs(self, ours: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(..., n)"""
+        return (ours * np.array(self.scale) + np.array(self.offset)).astype(np.float32)
+
+    def ours(self, theirs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(..., n)"""
+        return ((theirs - np.array(self.offset)) / np.array(self.scale)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -44,12 +66,16 @@ class Naming:
         state: the client's name -> which numbers of the policy's state it holds.
         actions: the client's name -> which columns of the policy's actions it holds.
         instruction: names under which an instruction may come.
+        state_units: what the client's numbers of the state are; None: the policy's.
+        action_units: the same, of action columns.
     """
 
     cameras: Mapping[str, str]
     state: Places
     actions: Places
     instruction: tuple[str, ...]
+    state_units: Units | None = None
+    action_units: Units | None = None
 
     def arrays(self, sent: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """The arrays of `policy_server.wire`'s infer, from what a client sent under its own names.
@@ -79,14 +105,22 @@ class Naming:
         return value
 
     def split(self, actions: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """(horizon, A) actions as the client's name -> (horizon, n)."""
+        """(horizon, A) actions as the client's name -> (horizon, n), in its units."""
+        if self.action_units is not None:
+            actions = self.action_units.theirs(actions)
         return {name: np.ascontiguousarray(actions[:, places]) for name, places in self.actions.items()}
+
+    def numbers(self, state: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """(S,) of the policy as the client's name -> (n,), in its units: what `arrays` reads."""
+        if self.state_units is not None:
+            state = self.state_units.theirs(state)
+        return {name: state[list(places)] for name, places in self.state.items()}
 
     def _state(self, sent: Mapping[str, Any]) -> NDArray[np.float32]:
         state = np.zeros(sum(map(len, self.state.values())), np.float32)
         for name, places in self.state.items():
             state[list(places)] = _numbers(name, _get(sent, name), len(places))
-        return state
+        return state if self.state_units is None else self.state_units.ours(state)
 
 
 def image(name: str, value: Any) -> NDArray[Any]:
@@ -108,6 +142,7 @@ def naming(
     state: Mapping[str, Sequence[str]] | None = None,
     actions: Mapping[str, Sequence[str]] | None = None,
     instruction: Sequence[str] | None = None,
+    units: Mapping[str, Factors] | None = None,
 ) -> Naming:
     """The Naming of a policy, after a set-up's words and the dialect's own.
 
@@ -118,6 +153,8 @@ def naming(
         state: the client's name -> the policy's names of the numbers that it holds.
         actions: the same, of action columns.
         instruction: names under which an instruction may come.
+        units: `state`, `actions` -> the policy's names -> factor, or factor and offset: the client's numbers are the
+            policy's times the factor plus the offset.
 
     Raises:
         InputError: if they leave something out, name something twice or something that the policy does not have.
@@ -125,11 +162,14 @@ def naming(
     needed = [camera.name for camera in spec.cameras]
     if cameras is not None and sorted(cameras) != sorted(needed):
         raise InputError(f"cameras must name each of the policy's cameras {needed}, got {sorted(cameras)}")
+    states, columns = ([quantity.name for quantity in part] for part in (spec.state, spec.actions))
     return Naming(
         {camera: (cameras[camera] if cameras is not None else defaults.camera.format(camera)) for camera in needed},
-        _places("state", state, [quantity.name for quantity in spec.state], defaults.state),
-        _places("actions", actions, [quantity.name for quantity in spec.actions], defaults.actions),
+        _places("state", state, states, defaults.state),
+        _places("actions", actions, columns, defaults.actions),
         tuple(instruction) if instruction is not None else defaults.instruction,
+        _units("units.state", (units or {}).get("state"), states),
+        _units("units.actions", (units or {}).get("actions"), columns),
     )
 
 
@@ -140,6 +180,23 @@ def _places(what: str, given: Mapping[str, Sequence[str]] | None, known: list[st
     if sorted(named) != sorted(known):
         raise InputError(f"{what} must name each of the policy's {known} once, got {named}")
     return {key: tuple(map(known.index, names)) for key, names in given.items()}
+
+
+def _units(what: str, given: Factors | None, known: list[str]) -> Units | None:
+    if not given:
+        return None
+    if unknown := [name for name in given if name not in known]:
+        raise InputError(f"{what} must name some of the policy's {known}, got {unknown[0]!r}")
+    scale, offset = zip(*(_unit(what, name, given.get(name, 1.0)) for name in known), strict=True)
+    return Units(scale, offset)
+
+
+def _unit(what: str, name: str, value: Any) -> tuple[float, float]:
+    factor, *more = value if isinstance(value, list | tuple) and len(value) == 2 else (value,)
+    offset = more[0] if more else 0.0
+    if not is_number(factor) or not is_number(offset) or factor == 0:
+        raise InputError(f"{what} must give {name} a factor other than 0, or [factor, offset]; got {value!r}")
+    return float(factor), float(offset)
 
 
 def _get(sent: Mapping[str, Any], name: str) -> Any:

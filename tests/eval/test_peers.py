@@ -1,5 +1,6 @@
 """Other projects' policy servers are scored, in the words of the dialects that their real clients speak."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,11 @@ import yaml
 from eval.peers import PeerError, PeerPolicy
 from eval.sources import open_source
 from eval.worlds import robot_spec
-from policy_server.dialect import build, load
+from policy_server.dialect import build, load, read_names
 from policy_server.dialects.openpi import OpenPi
 from policy_server.server import PolicyServer
 from tests.eval.test_command import settings
-from vla.api import ActionChunk, ActionError, InputError, Observation, PolicySpec
+from vla.api import ActionChunk, ActionError, Camera, InputError, Observation, PolicySpec
 
 TASK = "widowx_spoon_on_towel"
 SPEC = robot_spec(TASK, "digest", 4)
@@ -95,6 +96,48 @@ def test_an_openpi_server_answers_what_its_policy_does(openpi: OpenPi) -> None:
     policy.close()
 
 
+def test_numbers_come_and_go_in_the_units_that_the_set_up_says(tmp_path: Path) -> None:
+    units = {"state": {"x": 100, "gripper": [0.5, 0.5]}, "actions": {"dx": 100, "gripper": [-0.5, 0.5]}}
+    setup = written(tmp_path, units=units)
+    names = read_names(setup, SPEC).naming
+    state, sent = np.arange(7, dtype=np.float32), seen().state
+    assert sent is not None
+    assert names.state_units is not None
+    assert {name: part.tolist() for name, part in names.numbers(state).items() if name in ("x", "y", "gripper")} == {
+        "x": [0.0],
+        "y": [1.0],
+        "gripper": [3.5],
+    }
+    with PolicyServer(Digest(), dialects=[load(setup, SPEC)]) as running:  # it converts, and the client back
+        policy = PeerPolicy(running.endpoint, setup, SPEC, PATIENCE)
+        got = policy.infer(seen()).actions
+        policy.close()
+        theirs = PeerPolicy(running.endpoint, "gr00t_widowx", SPEC, PATIENCE)
+        raw = theirs.infer(replace(seen(), state=names.state_units.theirs(sent))).actions
+        theirs.close()
+    expected = Digest().infer(seen()).actions
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(raw[:, 0], 100 * expected[:, 0], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(raw[:, 6], 0.5 - 0.5 * expected[:, 6], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(raw[:, 1:6], expected[:, 1:6], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("units", "words"),
+    [
+        ({"actions": {"dz": 0}}, "units.actions must give dz a factor other than 0"),
+        ({"actions": {"dz": [1, 2, 3]}}, "units.actions must give dz"),
+        ({"state": {"x": "cm"}}, "units.state must give x"),
+        ({"state": {"dx": 2}}, "units.state must name some of the policy's .*'dx'"),
+        ({"images": {}}, "units must map state and actions"),
+        ([1], "units must map state and actions"),
+    ],
+)
+def test_units_that_say_nothing_are_refused(tmp_path: Path, units: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read_names(written(tmp_path, units=units), SPEC)
+
+
 def test_what_a_server_refuses_is_said(openpi: OpenPi, gr00t: PolicyServer, tmp_path: Path) -> None:
     wrong = {"3rd_view_camera": "another"}
     for endpoint, setup in ((gr00t.endpoint, written(tmp_path, cameras=wrong)), (openpi.endpoint, "openpi")):
@@ -152,3 +195,31 @@ def test_episodes_are_scored_with_a_gr00t_server(gr00t: PolicyServer, tmp_path: 
         record = evaluation.attempt(Episode(TASK, 0))
     assert (record.outcome, record.error, record.policy) == ("finished", "", "gr00t")
     assert record.steps == 60
+
+
+@pytest.mark.parametrize("python", [None, sys.executable])
+def test_a_gr00t_server_plays_a_task_of_another_suite(python: str | None) -> None:
+    from eval.evaluate import Evaluation
+    from eval.rollout import Episode
+    from eval.worlds import make_world
+
+    task = f"{Path(__file__).with_name('point_suite.py')}:push"
+    spec = replace(robot_spec(task, "right", 2, python), cameras=(Camera("above", 16, 16),))
+    assert [quantity.name for quantity in spec.actions] == ["dx", "dy", "gripper"]
+
+    class Right:
+        def __init__(self) -> None:
+            self.spec = spec
+
+        def infer(self, observation: Observation) -> ActionChunk:
+            return ActionChunk(np.array([[0.2, 0, 0]] * 2, np.float32), spec.period)
+
+        def reset(self, session: str) -> None:
+            """Nothing is remembered."""
+
+    with PolicyServer(Right(), dialects=[load("gr00t", spec)]) as running:
+        keys: dict[str, Any] = {"endpoint": running.endpoint, "dialect": "gr00t", "suite_python": python}
+        chosen = settings(policy="remote", timeout=PATIENCE, **keys)
+        with open_source(chosen, task) as source, Evaluation(source, make_world, 2) as evaluation:
+            record = evaluation.attempt(Episode(task, 0))
+    assert (record.error, record.success_last_step) == ("", True)
