@@ -10,9 +10,7 @@ step). Actions are its own: displacements of the hand in units of 1 cm per step,
 """
 
 import importlib
-import os
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,8 +48,6 @@ class _Script:
 
 def make(task: str, size: tuple[int, int] | None) -> World:
     """The world of one task."""
-    if sys.platform == "linux":
-        os.environ.setdefault("MUJOCO_GL", "egl")
     kinds = importlib.import_module("metaworld.env_dict").ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
     environment: Any = kinds[f"{task}-goal-observable"](seed=0, render_mode="rgb_array")
     environment._freeze_rand_vec, environment.seeded_rand_vec = False, True  # every reset draws from the seed

@@ -41,6 +41,8 @@ def receive(pipe: IO[bytes]) -> tuple[Any, dict[str, Any]]:
 
 def main(suite: str, task: str, height: str, width: str) -> None:
     """Answer until the pipe is closed; a height of 0 draws no images."""
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when a suite imports it: draw without a display
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the suite prints must not get between the answers
     size = None if int(height) == 0 else (int(height), int(width))

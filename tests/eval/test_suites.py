@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ FILE = str(Path(__file__).with_name("point_suite.py"))
 TASK = f"{FILE}:push"
 CAMERAS = (Camera("above", 16, 16),)
 METAWORLD = os.environ.get("METAWORLD_PYTHON")  # an interpreter that has it, see eval/suites/metaworld.py
+PLAYERS = [python for python in (METAWORLD, sys.executable if find_spec("imageio") else None) if python]
 
 
 def world(python: str | None, cameras: tuple[Camera, ...] = CAMERAS) -> Any:
@@ -134,6 +136,21 @@ def test_a_policy_that_sees_another_camera_is_refused() -> None:
 
 def test_adapters_are_found_by_their_file_name() -> None:
     assert names() == ["metaworld"]
+
+
+@pytest.mark.skipif(PLAYERS == [], reason="gymnasium's MuJoCo environments need imageio (pip install imageio)")
+@pytest.mark.parametrize("python", PLAYERS)
+def test_the_example_of_an_adapter_plays_gymnasium_s_reacher(python: str) -> None:
+    task = f"{Path(__file__).parents[2] / 'examples' / 'reacher_suite.py'}:reach"
+    here = make_world(Episode(task, 0), (Camera("above", 48, 64),), False, suite_python=python)
+    seen, expert = here.reset(seed=1, options={"episode_id": 1})[0], here.make_expert()
+    assert seen["images"]["above"].shape == (48, 64, 3)
+    assert seen["images"]["above"].std() > 10
+    assert seen["state"].shape == (4,)
+    steps = [here.step(expert.action()) for _ in range(100)]
+    here.close()
+    assert [step[3] for step in steps] == [False] * 99 + [True]
+    assert steps[-1][4]["success"]
 
 
 @pytest.mark.skipif(METAWORLD is None, reason="METAWORLD_PYTHON names no interpreter that has Meta-World")
