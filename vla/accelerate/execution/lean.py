@@ -4,8 +4,9 @@ One pass over the prompt instead of `generate`; no vocabulary head for a model w
 last layer only the positions whose output is used; time embeddings, masks and positions made once; query, key and
 value as one product, gate and up as one. See `vla.accelerate.lean` for each.
 
-The published code lets a model that says actions in words say any word, and reads those that mean no action as the
-nearest one; here action words alone are compared. Both give the same actions as long as the model says action words.
+The published code lets OpenVLA say any word, and reads those that mean no action as the nearest one: `words: every`
+does the same, as the recipe `exact` has it. With `words: actions` action words alone are compared, and 2 MB instead of
+260 MB of the vocabulary head are read for each; the actions are the same as long as the model says action words.
 """
 
 import warnings
@@ -29,6 +30,7 @@ from vla.api import InputError
 from vla.decoding.decoder import Decoder
 from vla.models.family import ActionModel
 
+ACTIONS, EVERY = "actions", "every"
 _SPECIALISATIONS = 64  # of one compiled function: towers and heads differ in shape
 
 
@@ -46,11 +48,13 @@ class Shared(NamedTuple):
         memory: of sessions; None: nothing is remembered.
         reductions: the token techniques, with what watches for the memory.
         decoder: of words; None: the model says none.
+        every_word: whether it compares all words, not only those that mean actions.
     """
 
     memory: Memory | None
     reductions: list[TokenReduction]
     decoder: Decoder | None
+    every_word: bool
 
 
 @dataclass(frozen=True)
@@ -62,19 +66,23 @@ class Lean(Execution):
             their neighbours; the first answers then take as long as the compiler does, 16 s more at 7B shapes on a
             processor, where one run gained 8% by it and another nothing.
         graphs: whether, on a GPU, each stage is recorded once for each shape of its inputs and replayed from then on.
+        words: "actions" or "every": which are compared when a model says actions in words.
 
     Raises:
-        InputError: if one is neither true nor false.
+        InputError: on a value that is not allowed.
     """
 
     compile: bool = False
     graphs: bool = True
+    words: str = ACTIONS
     places: ClassVar[frozenset[str]] = frozenset({"weights", "decoding", "tokens", "temporal", "action_cache"})
 
     def __post_init__(self) -> None:
         for name in ("compile", "graphs"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"execution=lean: {name} must be true or false, got {getattr(self, name)!r}")
+        if self.words not in (ACTIONS, EVERY):
+            raise InputError(f"execution=lean: words must be {ACTIONS} or {EVERY}, got {self.words!r}")
 
     def unfit(self, model: ActionModel) -> str | None:
         if model.HEAD not in _STAGES:
@@ -82,7 +90,7 @@ class Lean(Execution):
         return None
 
     def stages(self, model: ActionModel, recipe: Any) -> Stages:
-        plain, shared = Functions(encoder_blocks, decoder_layer), _shared(model, recipe)
+        plain, shared = Functions(encoder_blocks, decoder_layer), _shared(model, recipe, self.words == EVERY)
         stages = _STAGES[model.HEAD](model, recipe, _compiled() if self.compile else plain, shared)
         place = next(model.parameters()).device
         if self.graphs and place.type == "cuda":
@@ -114,7 +122,7 @@ def _tokens(model: Any, recipe: Any, functions: Functions, shared: Shared) -> St
     assert decoder is not None
     trunk = LeanTrunk(model, *functions, shared.reductions)
     trunk.tower = memory.around(trunk.tower) if memory else trunk.tower
-    writer = LeanWriter(model, trunk.decoder)
+    writer = LeanWriter(model, trunk.decoder, shared.every_word)
     return Stages(trunk.encode, trunk.prefill, decoder.acting(model, writer), memory=memory, decoder=decoder)
 
 
@@ -132,9 +140,9 @@ _STAGES: dict[str, Callable[[Any, Any, Functions, Shared], Stages]] = {
 }
 
 
-def _shared(model: ActionModel, recipe: Any) -> Shared:
+def _shared(model: ActionModel, recipe: Any, every_word: bool) -> Shared:
     decoder = recipe.plugs["decoding"][0].decoder() if model.HEAD == "tokens" else None
-    return Shared(*_remembering(model, recipe), decoder)
+    return Shared(*_remembering(model, recipe), decoder, every_word)
 
 
 def _remembering(model: ActionModel, recipe: Any) -> tuple[Memory | None, list[TokenReduction]]:

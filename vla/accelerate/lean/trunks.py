@@ -103,17 +103,33 @@ class Prefilled(NamedTuple):
     cache: tuple[tuple[Tensor, Tensor], ...]
 
 
+class EveryWord:
+    """A model's config as decoders read it when all words of the vocabulary are compared: bins begin at word 0."""
+
+    first_action_word = 0
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+        self.bins = 2 * config.first_action_word + config.bins  # so that the middle stays that of the action words
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._config, name)
+
+
 class LeanWriter:
     """Writes action words with a lean language model: what a decoding technique is given.
 
     Args:
         model: an `OpenVla`.
         decoder: over its language model.
+        every_word: whether the likeliest of all words is said, as published OpenVLA does, instead of the likeliest
+            action word; a model with rows of its own for action words never says others.
     """
 
-    def __init__(self, model: Any, decoder: Decoder) -> None:
-        self.config = model.config
-        self.action_logits: Callable[[Tensor], Tensor] = model.action_logits
+    def __init__(self, model: Any, decoder: Decoder, every_word: bool = False) -> None:
+        every = every_word and model.config.text_words is None
+        self.config: Any = EveryWord(model.config) if every else model.config
+        self.action_logits: Callable[[Tensor], Tensor] = model.logits if every else model.action_logits
         self._embed, self._decoder = model.language.embed, decoder
 
     def extend(self, prefilled: Prefilled, words: Tensor) -> Prefilled:
