@@ -23,7 +23,15 @@ from vla.decoding.self_speculative import SelfSpeculative
 from vla.models.openvla import OpenVla
 from vla.policy import VlaPolicy
 
-EXACT = [Jacobi(), Jacobi(block=3), Jacobi(warm=False, block=5), SelfSpeculative(), SelfSpeculative(block=4)]
+EXACT = [
+    Jacobi(),
+    Jacobi(block=3),
+    Jacobi(warm=False, block=5),
+    SelfSpeculative(),
+    SelfSpeculative(block=4),
+    SelfSpeculative(redraft=False),
+    SelfSpeculative(block=5, redraft=False),
+]
 WORDS = 12
 
 
@@ -63,7 +71,7 @@ def test_they_are_exact_for_every_length_of_chunk(horizon: int, block: int | Non
     block = None if block is None else min(block, model.config.words)
     expected = greedy(model)
     assert expected.shape == (1, 3 * horizon)
-    for how in (Jacobi(block=block), SelfSpeculative(block=block)):
+    for how in (Jacobi(block=block), SelfSpeculative(block=block), SelfSpeculative(block=block, redraft=False)):
         assert torch.equal(how.decoder().decode(model, prefilled(model)), expected)
 
 
@@ -223,6 +231,7 @@ def test_a_tolerance_of_all_bins_takes_every_guess(how: Any) -> None:
         ({"method": "block_diffusion", "rule": "luck"}, "rule must be one of confidence, factor, entropy"),
         ({"method": "jacobi", "relax": -1}, "relax must be a whole number of at least 0"),
         ({"method": "self_speculative", "relax": True}, "relax must be a whole number"),
+        ({"method": "self_speculative", "redraft": 1}, "redraft must be true or false"),
         ({"method": "jacobi", "cache": "big"}, "cache must be a whole number of tokens"),
     ],
 )
