@@ -76,14 +76,20 @@ def _described_bytes(item: object) -> int:
 
 
 def decode_arrays(
-    described: object, frames: Sequence[Frame], codec: object
+    described: object, frames: Sequence[Frame], codec: object, sizes: list[int] | None = None
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Packed]]:
     """The arrays in these frames, as read-only views, and the images that the codec packed.
+
+    Args:
+        described: [name, dtype, shape] of each.
+        frames: one for each.
+        codec: of the images.
+        sizes: what `check_descriptions` returned; None if it was not asked.
 
     Raises:
         WireError: if the descriptions are not allowed or the frames are not as described.
     """
-    sizes = check_descriptions(described)
+    sizes = check_descriptions(described) if sizes is None else sizes
     assert isinstance(described, list)
     if len(described) != len(frames):
         raise WireError(f"{len(described)} arrays are described, {len(frames)} frames came")

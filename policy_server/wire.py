@@ -83,17 +83,29 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
 from numpy.typing import NDArray
 
-from policy_server.arrays import CODECS, RAW, Frame, Packed, array_bytes, decode_arrays, descriptions, dtype_name
+from policy_server.arrays import (
+    CODECS,
+    RAW,
+    Frame,
+    Packed,
+    array_bytes,
+    check_descriptions,
+    decode_arrays,
+    descriptions,
+    dtype_name,
+)
 from policy_server.checks import NAME, WireError, is_integer, is_mapping, is_name, is_number, show
 
 VERSION = 2  # 2: committed actions, codecs, resize, metrics
 KINDS = ("hello", "infer", "reset", "health", "metrics", "error")
 MAX_HEADER_BYTES = 64 * 1024
+MAX_REMEMBERED = 4096  # characters of a description of arrays that is kept for the next message
 
 HEADER = ("version", "kind", "session", "seq", "deadline_ms", "codec", "timing", "body", "arrays")
 
@@ -167,31 +179,69 @@ def decode(frames: Sequence[Frame]) -> Message:
     Raises:
         WireError: on anything the specification does not allow; never another exception.
     """
-    header = _parse_header(frames)
+    header, sizes = _parse_header(frames)
     try:
         _check_version(header)
         if header.keys() != _KEYS:
             raise WireError(f"the header needs exactly the keys {list(HEADER)}, got {show(sorted(header))}")
-        arrays, packed = decode_arrays(header["arrays"], frames[1:], header["codec"])
+        arrays, packed = decode_arrays(header["arrays"], frames[1:], header["codec"], sizes)
         return Message(*_PLAIN(header), arrays=arrays, packed=packed)
     except WireError as error:
         error.seq = header["seq"] if is_integer(header.get("seq")) else 0
         raise
 
 
-def _parse_header(frames: Sequence[Frame]) -> dict[str, Any]:
+def _parse_header(frames: Sequence[Frame]) -> tuple[dict[str, Any], list[int] | None]:
+    """The header, and the bytes of each array if its description is allowed and was met before."""
     if not frames:
         raise WireError("the message has no header frame")
     size = len(frames[0])
     if size > MAX_HEADER_BYTES:
         raise WireError(f"the header has {size} bytes, at most {MAX_HEADER_BYTES} are allowed")
     try:
-        header = _read_json(str(frames[0], "utf-8"))
+        text = str(frames[0], "utf-8")
+        if (quick := _read_quickly(text)) is not None:
+            return quick
+        header = _read_json(text)
     except (ValueError, RecursionError) as error:
         raise WireError(f"the header is not UTF-8 JSON: {show(str(error))}") from None
     if not isinstance(header, dict):
         raise WireError(f"the header must be a JSON object, got {show(header)}")
-    return header
+    return header, None
+
+
+def _read_quickly(text: str) -> tuple[dict[str, Any], list[int]] | None:
+    """The header if its arrays come last, as `encode` writes it; None if they do not, or anything is wrong.
+
+    From one message to the next of a robot the arrays' description is the same text, which is read and judged once.
+    What is before it is read as an object of its own: if that ends well, text in between was no part of another value.
+    """
+    start, comma, described = text.rpartition(_ARRAYS)
+    if not comma or len(described) > MAX_REMEMBERED:
+        return None
+    try:
+        header, end = _DECODER.raw_decode(start + "}")
+        arrays, sizes = _described(described)
+    except (ValueError, RecursionError):  # a WireError is a ValueError
+        return None
+    if end <= len(start) or "arrays" in header:
+        return None
+    header["arrays"] = arrays
+    return header, sizes
+
+
+@lru_cache(maxsize=64)
+def _described(text: str) -> tuple[list[Any], list[int]]:
+    """What stands behind `"arrays":` up to the header's end, and the bytes of each array.
+
+    Raises:
+        ValueError: if it is no JSON, or more or less than a list and the end of the header.
+        WireError: if it describes what is not allowed.
+    """
+    arrays, end = _DECODER.raw_decode(text)
+    if text[end:] != "}":
+        raise ValueError("the header does not end behind its arrays")
+    return arrays, check_descriptions(arrays)
 
 
 def _read_json(text: str) -> object:
@@ -232,6 +282,7 @@ def _check_version(header: Mapping[str, Any]) -> None:
 
 
 _KEYS = frozenset(HEADER)
+_ARRAYS = ',"arrays":'
 _PLAIN = itemgetter("kind", "seq", "session", "deadline_ms", "codec", "timing", "body")  # as Message takes them
 _write_json = _json_writer()
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import SimpleQueue
 from time import perf_counter
 from typing import TypeAlias
@@ -164,7 +164,8 @@ def _checked(policy: Policy, chunk: ActionChunk) -> ActionChunk:
     promised = (policy.spec.horizon, len(policy.spec.actions))
     if chunk.actions.shape != promised:
         raise RuntimeError(f"the policy gave actions {chunk.actions.shape}, its spec promises {promised}")
-    return replace(chunk)  # checks it again: arrays can be written to, so it may not be what it was when it was built
+    # Built anew, which checks it again: arrays can be written to, so it may not be what it was when it was built.
+    return ActionChunk(chunk.actions, chunk.period, chunk.timing, chunk.statistics)
 
 
 def warm_up(policy: Policy, max_batch: int = 1) -> None:
