@@ -81,6 +81,8 @@ class Layer:
 LAYERS = (
     Layer("vla.api", only=frozenset({"numpy"})),
     Layer("vla.chunking", ours=("vla.api",), only=frozenset({"numpy"})),
+    Layer("vla.averaging", ours=("vla.api", "vla.rotations"), only=frozenset({"numpy"})),
+    Layer("vla.rotations", only=frozenset({"numpy"})),
     Layer("vla.resampling", ours=("vla.api",), only=frozenset({"numpy"})),
     Layer("vla", ours=("vla",), never=frozenset({"zmq", "gymnasium", "mujoco"}), preload=MODEL_LIBRARIES),
     Layer(

@@ -7,15 +7,16 @@ on, otherwise the robot holds and the step does not advance.
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.api import ActionChunk, InputError, Quantity
-from vla.averaging import Averaging
+from vla.api import ActionChunk, InputError
+
+if TYPE_CHECKING:
+    from vla.averaging import Averaging
 
 NO_ACTION = "there is no action for this step: add a chunk first"
 
@@ -110,14 +111,13 @@ class AdaptiveEnsemble:
     Args:
         horizon: chunks to remember: 7 on WidowX, 2 on Google Robot.
         alpha: 0 averages evenly; larger trusts agreement more.
-        actions: of the policy's spec: which numbers are a rotation and a gripper's command, see `vla.averaging`.
+        averaging: says which numbers are a rotation or a command, which CogACT averages in its own form; None: none.
     """
 
     horizon: int = 7
     alpha: float = 0.1
-    actions: Sequence[Quantity] = ()
+    averaging: "Averaging | None" = None
     _chunks: deque[tuple[int, ActionChunk]] = field(init=False, repr=False)
-    _averaging: Averaging = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
@@ -125,7 +125,6 @@ class AdaptiveEnsemble:
         if not (self.alpha >= 0 and np.isfinite(self.alpha)):
             raise InputError(f"alpha must be a finite number from 0, got {self.alpha}")
         self._chunks = deque(maxlen=self.horizon)
-        self._averaging = Averaging.of(self.actions)
 
     def needs_chunk(self, step: int) -> bool:
         """Whether the chunk of this step is still missing."""
@@ -151,11 +150,12 @@ class AdaptiveEnsemble:
         if len(rows) == 1:
             return rows[0]
         stacked = np.stack(rows)  # (chunks, A), the newest last
-        predictions = self._averaging.plain(stacked)
+        predictions = self.averaging.plain(stacked) if self.averaging else stacked.astype(np.float64)
         lengths = np.linalg.norm(predictions, axis=1)
         cosine = predictions @ predictions[-1] / (lengths * lengths[-1] + 1e-7)
         weights = np.exp(self.alpha * cosine)
-        return self._averaging.physical(weights @ predictions / weights.sum(), stacked)
+        mean = weights @ predictions / weights.sum()
+        return self.averaging.physical(mean, stacked) if self.averaging else mean.astype(np.float32)
 
     def reset(self) -> None:
         """Forget all chunks."""

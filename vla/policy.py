@@ -19,15 +19,18 @@ from vla.calibration.stored import RANDOM
 from vla.checkpoints import native
 from vla.checkpoints.checkpoint import Checkpoint, Choices, layout_of
 from vla.checkpoints.memory import require_room
+from vla.checkpoints.weights import own
 from vla.composing import built, calibration_of, fitted, of_random, placed, reweighted
 from vla.inpainting import known_rows, repeat_frozen
+from vla.precision import DTYPES as DTYPES
+from vla.precision import find_device, find_dtype
+from vla.preparing import Preparation, padded
 from vla.recipe import Recipe
 from vla.timing import Spans, StageTimer
 from vla.tokenizer import prompt_ids
 
 PRETRAINED = Path(__file__).with_name("pretrained")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "fp32": torch.float32, "bf16": torch.bfloat16}
-TRAINED = "trained"
+TRAINED, SHIPPED = "trained", "tiny"
 
 
 class VlaPolicy:
@@ -74,6 +77,7 @@ class VlaPolicy:
         self.spans: Callable[[], Spans] = spans or (lambda: StageTimer(device))
         self._tokenizer = checkpoint.tokenizer
         self.stages: Stages = built(self.model, recipe)
+        self._prepare = Preparation(self.model.config.max_prompt, self.model.config.pad_id)
         self.spec = PolicySpec(
             cameras=self.processing.cameras,
             state=self.processing.state,
@@ -113,6 +117,8 @@ class VlaPolicy:
             with span("encode"):
                 prompts, states = self._prompts(observations), self._states(observations)  # may refuse: comes first
                 visual = self._encode(observations)
+            if self.stages.plain is not None:  # recorded or compiled
+                self._prepare(self.stages, visual, prompts, states, self.noise(observations))
             with span("prefill"):
                 prefilled = self.stages.prefill(visual, prompts, states)
             with span("head"):
@@ -178,7 +184,10 @@ class VlaPolicy:
         config = self.model.config
         texts = [self.processing.text(seen.instruction) for seen in observations]
         rows = [prompt_ids(self._tokenizer, text, config.max_prompt)[0] for text in texts]
-        return pad_sequence(rows, batch_first=True, padding_value=config.pad_id).to(self.device)  # (batch, words)
+        prompts = pad_sequence(rows, batch_first=True, padding_value=config.pad_id)  # (batch, words)
+        if self.stages.plain is not None:
+            prompts = padded(prompts, config.max_prompt, config.pad_id)
+        return prompts.to(self.device)
 
     def _states(self, observations: Sequence[Observation]) -> Tensor | None:
         states = [self.processing.state_numbers(seen) for seen in observations]
@@ -199,7 +208,7 @@ def model_names() -> list[str]:
 
 @aside
 def load_policy(
-    model: str = "tiny",
+    model: str = SHIPPED,
     checkpoint: str | Path | None = None,
     recipe: str | Mapping[str, Any] | Recipe = "none",
     device: str = "cpu",
@@ -212,11 +221,10 @@ def load_policy(
 
     Args:
         model: a shipped model, or with `init` a preset: published shapes without weights.
-        checkpoint: directory of another checkpoint in any layout, used instead of the shipped one; its name becomes
-            the model's.
+        checkpoint: directory of a checkpoint in any layout, instead of a model; its name becomes the model's.
         recipe: a file in `configs/recipes/` or of your own, its values, or a recipe.
         device: `cpu` or `cuda`.
-        dtype: a key of `DTYPES`.
+        dtype: a key of `vla.precision.DTYPES`, or `auto`.
         init: `trained`, or `random` for the same shapes with random weights.
         dataset: which statistics of a published checkpoint un-normalise actions, or which robot of a checkpoint of
             our own is in use; None if there is one only, or `robot` decides.
@@ -228,18 +236,18 @@ def load_policy(
     """
     chosen = recipes.find(recipe)
     place = find_device(device)
-    _check_choice("dtype", dtype, DTYPES)
+    numbers = find_dtype(dtype, place)
     _check_choice("init", init, (TRAINED, RANDOM))
     directory = _directory(model, checkpoint, init)
     digest = RANDOM
     if directory is None:
-        loaded = presets.build(model, place, DTYPES[dtype])
+        loaded = presets.build(model, place, numbers)
     elif init == RANDOM:
         loaded = _untrained(directory, dataset or robot)
     else:
-        loaded, digest = _read(directory, Choices(dataset, robot), place, DTYPES[dtype])
+        loaded, digest = _read(directory, Choices(dataset, robot), place, numbers)
     name = model if checkpoint is None else Path(checkpoint).resolve().name
-    return VlaPolicy(loaded, chosen, name, digest, place, DTYPES[dtype], directory=directory)
+    return VlaPolicy(loaded, chosen, name, digest, place, numbers, directory=directory)
 
 
 def noise_seed(session: str, step: int) -> int:
@@ -252,6 +260,7 @@ def _read(directory: Path, choices: Choices, device: torch.device, dtype: torch.
     """A checkpoint in whatever layout, and its hash."""
     layout = layout_of(directory)
     loaded = layout.load(directory, choices, lambda model: require_room(model, device, dtype))
+    own(loaded.model, device, dtype)
     return loaded, layout.weights_hash(directory, choices)
 
 
@@ -266,6 +275,8 @@ def _untrained(directory: Path, robot: str | None) -> Checkpoint:
 def _directory(model: str, checkpoint: str | Path | None, init: str) -> Path | None:
     """Where the weights are; None for a preset."""
     if checkpoint is not None:
+        if model != SHIPPED:
+            raise InputError(f"model={model} and checkpoint={checkpoint} each say which model it is; leave one out")
         return Path(checkpoint)
     if model in model_names():
         return PRETRAINED / model
@@ -275,18 +286,6 @@ def _directory(model: str, checkpoint: str | Path | None, init: str) -> Path | N
     if init == TRAINED:
         raise InputError(f"no weights ship for {model}; give checkpoint=<directory>, or init=random to time its shapes")
     return None
-
-
-def find_device(name: str) -> torch.device:
-    """The device of this name.
-
-    Raises:
-        InputError: if it is not there, listing what is.
-    """
-    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    if name not in there:
-        raise InputError(f"device={name!r} is not there; this machine has: {', '.join(there)}")
-    return torch.device(name)
 
 
 def _check_choice(key: str, value: object, allowed: Any) -> None:

@@ -13,8 +13,9 @@ from eval.profiler.latency import random_observation
 from eval.profiler.memory import forget_peak_memory, memory_in_use, peak_memory
 from eval.profiler.settings import Settings
 from vla import recipe as recipes
-from vla.api import InputError, Observation
-from vla.policy import DTYPES, VlaPolicy, find_device, load_policy
+from vla.api import Observation
+from vla.policy import VlaPolicy, load_policy
+from vla.precision import find_device
 from vla.recipe import Recipe
 
 
@@ -83,7 +84,6 @@ def load(settings: Settings) -> tuple[list[Subject], Observation]:
     """
     chosen = [recipes.find(name) for name in settings.accel]  # before a large model is loaded in vain
     device = find_device(settings.device)
-    _check_dtype(device, settings.dtype)
     loader = Loader(settings, device)
     subjects = []
     for recipe in chosen:
@@ -110,9 +110,3 @@ def _examine(policy: VlaPolicy, observation: Observation, others: int) -> Subjec
     policy.infer(observation)  # the first answer also pays for what libraries set up once
     peak = peak_memory(policy.device) - others
     return Subject(policy, count(policy, observation), peak, 1e3 * first, answers[0])
-
-
-def _check_dtype(device: torch.device, name: str) -> None:
-    wanted = DTYPES.get(name)  # `load_policy` refuses an unknown name
-    if device.type == "cuda" and wanted == torch.bfloat16 and not torch.cuda.is_bf16_supported(False):
-        raise InputError(f"dtype={name}: {torch.cuda.get_device_name(device)} has no bfloat16; use dtype=float32")

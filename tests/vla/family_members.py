@@ -67,14 +67,14 @@ def answered(policy: VlaPolicy, observations: Sequence[Observation]) -> Tensor:
 
     def act(prefilled: Any, noise: Tensor) -> Tensor:
         kept.append(stages.act(prefilled, noise))
-        return kept[0]
+        return kept[-1]
 
     policy.stages = replace(stages, act=act)
     try:
         policy.infer_batch(observations)
     finally:
         policy.stages = stages
-    return kept[0].clone()
+    return kept[-1].clone()
 
 
 def relative(actions: Tensor, expected: Tensor) -> float:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vla.api import ActionChunk, InputError, Quantity
+from vla.averaging import Averaging
 from vla.chunking import AdaptiveEnsemble, Chunking, OpenLoop, RealTimeChunking
 from vla.embodiments import ACTIONS
 from vla.rotations import rotation_vector
@@ -100,7 +101,7 @@ def test_adaptive_ensemble_equals_the_published_one() -> None:
 def test_rotations_and_commands_are_averaged_as_published() -> None:
     """CogACT averages roll, pitch, yaw and a command of 0 or 1, and then converts them (its SIMPLER policy)."""
     random = np.random.default_rng(0)
-    ensemble = AdaptiveEnsemble(horizon=7, alpha=0.1, actions=ACTIONS)
+    ensemble = AdaptiveEnsemble(horizon=7, alpha=0.1, averaging=Averaging.of(ACTIONS))
     said = [random.normal(scale=0.3, size=(16, 7)) for _ in range(12)]
     commands = set()
     for step, actions in enumerate(said):
@@ -115,7 +116,8 @@ def test_rotations_and_commands_are_averaged_as_published() -> None:
 
 
 def test_the_width_of_a_gripper_is_a_plain_number() -> None:
-    ensemble = AdaptiveEnsemble(horizon=2, alpha=0.0, actions=(Quantity("x", "m"), Quantity("gripper", "1")))
+    averaging = Averaging.of((Quantity("x", "m"), Quantity("gripper", "1")))
+    ensemble = AdaptiveEnsemble(horizon=2, alpha=0.0, averaging=averaging)
     for step, width in enumerate((0.25, 0.75)):
         ensemble.add(step, ActionChunk(np.full((2, 2), width, np.float32), 0.2))
     np.testing.assert_allclose(ensemble.action(1), [0.5, 0.5])

@@ -17,6 +17,7 @@ from vla.checkpoints import native
 from vla.models.cogact import CogAct
 from vla.models.vision.vit import VisionTower
 from vla.policy import VlaPolicy, load_policy, noise_seed
+from vla.precision import find_dtype
 from vla.timing import Untimed
 
 
@@ -154,7 +155,8 @@ def test_an_observation_that_does_not_fit_is_refused(policy: VlaPolicy, seen: Ob
         ({"recipe": {"denoising_steps": 150, "guidance_scale": 1.5}}, "150 denoising steps .*allowed"),
         ({"recipe": {"denoising_steps": True, "guidance_scale": 1.5}}, "denoising_steps must be"),
         ({"recipe": {"denoising_steps": 10, "guidance_scale": float("nan")}}, "guidance_scale must be"),
-        ({"dtype": "int8"}, "dtype 'int8'; allowed: float32, bfloat16"),
+        ({"dtype": "int8"}, "dtype 'int8'; allowed: float32, bfloat16.*auto"),
+        ({"model": "cogact_base"}, "model=cogact_base and checkpoint=.* each say which model it is; leave one out"),
         ({"device": "tpu"}, "device='tpu' is not there; this machine has: cpu"),
         ({"init": "zeros"}, "init 'zeros'; allowed: trained, random"),
         ({"checkpoint": "/nowhere"}, "/nowhere"),
@@ -171,6 +173,26 @@ def test_a_name_that_does_not_exist_is_refused_with_what_does(
 def test_a_device_that_is_not_there_is_refused(checkpoint: Path) -> None:
     with pytest.raises(InputError, match="device='cuda' is not there; this machine has: cpu"):
         load_policy(checkpoint=checkpoint, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen", "warned"),
+    [({"avx2": True}, torch.float32, True), ({"avx512_bf16": True}, torch.bfloat16, False)],
+)
+def test_bfloat16_is_chosen_or_warned_of_by_what_the_processor_has(
+    there: dict[str, bool],
+    chosen: torch.dtype,
+    warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: there)
+    processor = torch.device("cpu")
+    assert find_dtype("auto", processor) == chosen
+    assert find_dtype("fp32", processor) == torch.float32
+    assert not caplog.records
+    assert find_dtype("bf16", processor) == torch.bfloat16
+    assert ["no instructions for bfloat16" in record.message for record in caplog.records] == [True] * warned
 
 
 @pytest.mark.gpu

@@ -15,11 +15,14 @@ from tests.vla.published_forward import NORM_EPS, Reference
 from tests.vla.resident import STATUS, watched
 from tests.vla.small import save_small
 from vla.api import InputError, Observation
-from vla.checkpoints import native
+from vla.checkpoints import memory, native, published
+from vla.checkpoints.weights import bytes_needed
 from vla.models.cogact import CogAct
 from vla.models.openvla import OpenVla
 from vla.policy import VlaPolicy, load_policy
+from vla.precision import DTYPES
 from vla.processing import Range
+from vla.recipe import find
 from vla.rotations import rotation_vector
 
 PARTS = tiny.random_parts()
@@ -99,6 +102,29 @@ def test_openvla_says_the_words_its_formulas_say(openvla: Path) -> None:
     np.testing.assert_allclose(chunk.actions, physical(normalised, BRIDGE), atol=1e-5)
 
 
+@pytest.mark.parametrize("decoding", ["autoregressive", "jacobi"])
+def test_the_exact_recipe_says_whatever_words_the_published_code_says(openvla: Path, decoding: str) -> None:
+    policy = load_policy(checkpoint=openvla, dataset=BRIDGE, recipe="reference")
+    chosen = {"execution": {"method": "lean", "words": "every"}, "decoding": decoding}
+    exact = policy.with_recipe(find({"denoising_steps": 10, "guidance_scale": 1.5, **chosen}))
+    np.testing.assert_array_equal(exact.infer(observation()).actions, policy.infer(observation()).actions)
+    assert find("exact").plugs["execution"] == exact.recipe.plugs["execution"]
+
+
+@torch.no_grad()
+def test_the_narrowest_published_head_has_four_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "DIT", 384)
+    monkeypatch.setitem(tiny.DEPTHS, "dit", 6)
+    monkeypatch.setitem(tiny.HEADS, "dit", 4)
+    parts = tiny.random_parts()
+    checkpoint = tiny.write_cogact(tmp_path / "run", parts)
+    tiny.edit_json(checkpoint / "config.json", lambda c: c.update(action_model_type="DiT-S"))
+    policy = load_policy(checkpoint=checkpoint, dataset=BRIDGE)
+    cognition, noise = torch.randn(1, tiny.LANGUAGE), noise_of(policy, observation())
+    expected = Reference(parts, NORM_EPS["cogact"]).sample(cognition, noise, 10, 1.5)
+    torch.testing.assert_close(policy.stages.act(cognition, noise), expected, atol=1e-4, rtol=1e-4)
+
+
 def noise_of(policy: VlaPolicy, seen: Observation) -> torch.Tensor:
     return policy._noise(seen.session, seen.step)
 
@@ -132,15 +158,46 @@ def test_the_hash_changes_with_the_dataset_and_with_the_weights(cogact: Path, da
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="needs Linux to say what memory is taken")
-@pytest.mark.parametrize(("layout", "dtype"), [("cogact", "fp32"), ("cogact", "bf16"), ("openvla", "bf16")])
-def test_loading_takes_no_more_memory_than_the_checkpoint(layout: str, dtype: str, request: Any) -> None:
-    checkpoint = request.getfixturevalue(layout)
-    size = sum(path.stat().st_size for pattern in ("**/*.pt", "*.safetensors") for path in checkpoint.glob(pattern))
-    load_policy(checkpoint=checkpoint, dataset=BRIDGE, dtype=dtype)  # what is loaded on first use does not count
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [
+        ("cogact", "fp32"),
+        ("cogact", "bf16"),
+        ("openvla", "bf16"),
+        ("openvla", "fp32"),
+        ("own", "fp32"),
+        ("own", "bf16"),
+    ],
+)
+def test_loading_takes_the_memory_that_is_asked_for_before(
+    layout: str, dtype: str, tmp_path: Path, request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = request.getfixturevalue("cogact" if layout == "own" else layout)
+    loaded = load_policy(checkpoint=source, dataset=BRIDGE, dtype=dtype)  # what is loaded on first use does not count
+    how: dict[str, Any] = {"checkpoint": source, "dataset": BRIDGE, "dtype": dtype}
+    if layout == "own":
+        native.save(tmp_path / "own", loaded.model, loaded.processing, loaded._tokenizer, {})  # in float32
+        how = {"checkpoint": tmp_path / "own", "dtype": dtype}
+    needed = bytes_needed(loaded.model, DTYPES[dtype])
+    for module, reader in ((published, "llama_words"), (native, "load_tokenizer")):  # as large for any weights
+        monkeypatch.setattr(module, reader, lambda path: loaded._tokenizer)
     with watched() as peak:
-        policy = load_policy(checkpoint=checkpoint, dataset=BRIDGE, dtype=dtype)
+        policy = load_policy(**how)
     assert policy.spec.horizon
-    assert peak.extra < 1.2 * size
+    assert peak.extra < 1.2 * needed
+    monkeypatch.setattr(memory, "available", lambda device: needed - 1)
+    with pytest.raises(InputError, match=r"needs .* GB of memory in"):
+        load_policy(**how)
+
+
+def test_a_file_that_is_overwritten_later_changes_nothing(openvla: Path, damaged: Callable[[Path], Path]) -> None:
+    checkpoint = damaged(openvla)
+    policy = load_policy(checkpoint=checkpoint, dataset=BRIDGE, dtype="bf16")  # the dtype it is stored in
+    before = policy.infer(observation()).actions
+    with (checkpoint / tiny.SHARD).open("r+b") as file:
+        file.seek(200_000)
+        file.write(bytes(1_000_000))
+    np.testing.assert_array_equal(policy.infer(observation()).actions, before)
 
 
 def test_one_dataset_needs_no_key(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from vla.accelerate.stages import Stages
 Replay = Callable[[], None]
 Record = Callable[[Callable[[], Any]], tuple[Replay, Any]]
 WARM_UP = 3  # runs before recording: libraries set up workspaces, compiled functions compile
-KEPT = 32  # recordings of one stage: lengths of prompts times sizes of batches
+KEPT = 128  # recordings of one stage: lengths of prompts (`vla.preparing`) times sizes of batches
 
 
 def captured(stages: Stages, record: Record | None = None, left_out: Collection[str] = ()) -> Stages:
