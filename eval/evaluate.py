@@ -15,7 +15,8 @@ from eval.sources import Source
 from eval.summary import latency
 from policy_server.client import RemoteError
 from vla.api import Camera, PolicySpec
-from vla.chunking import OpenLoop
+from vla.averaging import Averaging
+from vla.chunking import AdaptiveEnsemble, Chunking, OpenLoop
 
 EXPIRED = "expired"  # the server's word for an observation that waited longer than the robot does
 VIDEOS = "videos"  # within the run's folder
@@ -46,6 +47,7 @@ class Evaluation:
         execute: actions taken from each chunk.
         videos: folder for videos, or None.
         realtime: how simulated time goes on while the policy thinks; None: it stands still.
+        ensemble: chunks that are averaged, the policy being asked at every step; None: actions are taken from one.
 
     Attributes:
         renderer: what drew the images of the newest environment.
@@ -56,6 +58,7 @@ class Evaluation:
     execute: int
     videos: Path | None = None
     realtime: Realtime | None = None
+    ensemble: int | None = None
     renderer: str = ""
     _stage: tuple[str, ...] = ()
     _world: Any = field(default=None, repr=False)
@@ -101,7 +104,7 @@ class Evaluation:
             video = Video(self.videos, episode, period) if self.videos else None
             films = [video] if video else []
             if self.realtime is None:
-                rollout(world, policy, episode, OpenLoop(self.execute), films, into=seen)
+                rollout(world, policy, episode, self._chunking(spec), films, into=seen)
             else:
                 self.realtime.rollout(world, policy, episode, self.execute, films, into=seen)
         except Exception as problem:  # an episode that broke is neither a success nor a failure: say what happened
@@ -110,6 +113,12 @@ class Evaluation:
         seconds = (seen.steps * period, time.perf_counter() - began)
         record = _record(episode, seen, outcome, error, spec, seconds)
         return record if video is None else _filmed(record, video)
+
+    def _chunking(self, spec: PolicySpec) -> Chunking:
+        """How a policy's chunks become actions; a new one for every episode."""
+        if self.ensemble is None:
+            return OpenLoop(self.execute)
+        return AdaptiveEnsemble(self.ensemble, averaging=Averaging.of(spec.actions))
 
     def enter(self, episode: Episode) -> Any:
         """Build the environment of an episode, closing the one before.

@@ -26,7 +26,8 @@ from eval.settings import LOOPS, Settings
 from policy_server.asking import Answer
 from policy_server.control_loop import ControlLoop
 from policy_server.robot import Limits, Sensed
-from vla.api import InputError, Observation, Policy
+from vla.api import InputError, Observation, Policy, Quantity
+from vla.averaging import Averaging
 from vla.chunking import AdaptiveEnsemble, Chunking, OpenLoop, RealTimeChunking
 
 WAIT, ASYNCHRONOUS, REAL_TIME_CHUNKING = LOOPS
@@ -41,10 +42,12 @@ class Realtime:
     Attributes:
         loop: one of `LOOPS`.
         latency: of each answer, in simulated time.
+        ensemble: chunks that an asynchronous loop averages.
     """
 
     loop: str
     latency: Latency
+    ensemble: int = 1
 
     def rollout(
         self,
@@ -80,7 +83,7 @@ class Realtime:
         loop = ControlLoop(
             robot,
             policy,
-            chunking_of(self.loop, execute),
+            chunking_of(self.loop, execute, self.ensemble, policy.spec.actions),
             max_age=math.inf,
             stop_after=math.inf,
             clock=robot,
@@ -105,14 +108,16 @@ def realtime_of(settings: Settings) -> Realtime | None:
     """
     if not settings.realtime:
         return None
-    return Realtime(settings.loop, read_latency(settings.latency_ms))
+    return Realtime(settings.loop, read_latency(settings.latency_ms), settings.ensemble or 1)
 
 
-def chunking_of(loop: str, execute: int) -> Chunking:
+def chunking_of(loop: str, execute: int, ensemble: int = 1, actions: Sequence[Quantity] = ()) -> Chunking:
     """How a loop turns chunks into actions; a new one for every episode."""
     if loop == WAIT:
         return OpenLoop(execute)
-    return AdaptiveEnsemble(1) if loop == ASYNCHRONOUS else RealTimeChunking(execute)
+    if loop == ASYNCHRONOUS:
+        return AdaptiveEnsemble(ensemble, averaging=Averaging.of(actions))
+    return RealTimeChunking(execute)
 
 
 @contextmanager

@@ -168,7 +168,7 @@ def check_fit(spec: PolicySpec, state: Sequence[Any], actions: Sequence[Any], pe
         state: the robot's state quantities.
         actions: the robot's action quantities.
         period: [s] per control step of the robot.
-        execute: actions taken from each chunk.
+        execute: actions used of each chunk.
 
     Raises:
         InputError: naming what differs.
@@ -181,7 +181,9 @@ def check_fit(spec: PolicySpec, state: Sequence[Any], actions: Sequence[Any], pe
     if abs(spec.period - period) > 1e-6:
         raise InputError(f"{name} acts every {spec.period} s; the robot every {period} s")
     if not 1 <= execute <= spec.horizon:
-        raise InputError(f"execute must lie within 1..{spec.horizon}, the horizon of {name}; got {execute}")
+        raise InputError(
+            f"execute, and ensemble, must lie within 1..{spec.horizon}, the horizon of {name}; got {execute}"
+        )
 
 
 def _units(quantities: Sequence[Any]) -> str:

@@ -52,6 +52,8 @@ class Settings:
         starts: `grid` (official starts) or `random` (fresh ones from `seed`).
         seed: of the run; every episode derives its own from it.
         execute: actions taken from each chunk before the policy is asked again; None for the default.
+        ensemble: ask at every step and average what so many chunks say of it (`vla.chunking.AdaptiveEnsemble`); None:
+            take actions from one chunk.
         out: folder of the results.
         timeout: [s] for one answer of a policy behind a wire.
         codec: how images travel over it: raw, png or jpeg.
@@ -113,6 +115,7 @@ class Settings:
     margin: float = MARGIN
     dialect: str | None = None
     suite_python: str | None = None
+    ensemble: int | None = None
 
     @classmethod
     def read(cls, config: dict[str, Any]) -> "Settings":
@@ -139,7 +142,7 @@ class Settings:
         if self.scene == "mixed" and self.starts == "grid":
             raise InputError("scene=mixed has no official starts; add starts=random")
         _whole("seed", self.seed, at_least=0)
-        for name in ("episodes", "execute", "threads"):
+        for name in ("episodes", "execute", "threads", "ensemble"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name), at_least=1)
         if not isinstance(self.video, bool):
@@ -152,6 +155,7 @@ class Settings:
         self._check_wire()
         self._check_realtime()
         self._check_dialect()
+        self._check_ensemble()
         if self.spread.max_batch is not None and self.policy != "served":
             raise InputError(f"max_batch={self.max_batch} needs policy=served, got policy={self.policy}")
         if self.endpoint and self.policy != "remote":
@@ -177,6 +181,17 @@ class Settings:
             raise InputError(f"dialect={self.dialect} needs policy=remote and an endpoint of another project's server")
         if self.codec != RAW or self.resize or self.keys is not None:
             raise InputError("codec, resize and keys are Cadence's own: leave them out with a dialect")
+
+    def _check_ensemble(self) -> None:
+        if self.ensemble is None:
+            return
+        if self.execute is not None or self.policy in SCRIPTED:
+            raise InputError(
+                f"ensemble={self.ensemble} asks a model at every step: leave out execute={self.execute}, and choose "
+                f"policy={', '.join(POLICIES[:3])}; got policy={self.policy}"
+            )
+        if self.realtime and self.loop != LOOPS[1]:
+            raise InputError(f"ensemble with realtime=true needs loop={LOOPS[1]}, got loop={self.loop}")
 
     def _check_realtime(self) -> None:
         if not isinstance(self.realtime, bool):
@@ -221,8 +236,8 @@ class Settings:
 
     @property
     def rows(self) -> int:
-        """Actions taken from each chunk; a policy without a model answers one at a time."""
-        return self.execute or (1 if self.policy in SCRIPTED else EXECUTE)
+        """Actions used of each chunk; a policy without a model answers one at a time."""
+        return self.ensemble or self.execute or (1 if self.policy in SCRIPTED else EXECUTE)
 
     @property
     def has_model(self) -> bool:
@@ -262,7 +277,8 @@ class Settings:
         if self.realtime and isinstance(self.latency_ms, str):  # a file of the same name may hold another
             timing["latency_digest"] = read_latency(self.latency_ms).digest
         shared = {name: getattr(self, name) for name in names}
-        return {**shared, "execute": self.rows, **wire, "realtime": self.realtime, **timing}
+        averaged = {} if self.ensemble is None else {"ensemble": self.ensemble}
+        return {**shared, "execute": self.rows, **averaged, **wire, "realtime": self.realtime, **timing}
 
 
 def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:

@@ -129,4 +129,4 @@ def evaluation(settings: Settings, source: Source) -> Evaluation:
         suite_python=settings.suite_python,
     )
     videos = Path(settings.out) / VIDEOS if settings.video else None
-    return Evaluation(source, build, settings.rows, videos, realtime_of(settings))
+    return Evaluation(source, build, settings.rows, videos, realtime_of(settings), settings.ensemble)
