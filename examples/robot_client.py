@@ -1,6 +1,6 @@
 """A complete client for your own arm: put your driver's calls into the six methods of MyArm.
 
-pip install cadence-vla                                    # numpy and pyzmq, nothing else
+pip install .                                              # in a checkout: numpy and pyzmq, nothing else
 python examples/robot_client.py tcp://127.0.0.1:5555 "put the spoon on the towel"
 """
 
