@@ -78,10 +78,14 @@ def _check_room(model: torch.nn.Module, dtype: torch.dtype, out: Path) -> None:
         f"to store it in {str(dtype).removeprefix('torch.')}",
     )
     require_disk(bytes_needed(model, dtype), out)
-    largest = torch.finfo(dtype).max
-    beyond = [name for name, t in cast.items() if t.numel() and max(-t.amin().item(), t.amax().item()) > largest]
+    beyond = [
+        name
+        for name, t in cast.items()
+        if t.numel() and max(-t.amin().item(), t.amax().item()) > torch.finfo(dtype_of(name, dtype)).max
+    ]
     if beyond:
-        raise InputError(f"{beyond} hold values beyond {largest:.3g}, the largest in {dtype}; choose dtype=bfloat16")
+        largest = f"{torch.finfo(dtype).max:.3g}, the largest number in {str(dtype).removeprefix('torch.')}"
+        raise InputError(f"{beyond} hold values beyond {largest}; choose dtype=bfloat16")
 
 
 def _stored(model: torch.nn.Module) -> torch.dtype:
