@@ -192,8 +192,8 @@ def _units(what: str, given: Factors | None, known: list[str]) -> Units | None:
 
 
 def _unit(what: str, name: str, value: Any) -> tuple[float, float]:
-    factor, *more = value if isinstance(value, list | tuple) and len(value) == 2 else (value,)
-    offset = more[0] if more else 0.0
+    pair: Any = value if isinstance(value, list | tuple) and len(value) == 2 else (value, 0.0)
+    factor, offset = pair
     if not is_number(factor) or not is_number(offset) or factor == 0:
         raise InputError(f"{what} must give {name} a factor other than 0, or [factor, offset]; got {value!r}")
     return float(factor), float(offset)
