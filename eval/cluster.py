@@ -56,6 +56,9 @@ class Group:
         self._stack = ExitStack()
         self._crew: Crew | None = None
 
+    def ready(self) -> None:
+        """Ends when this actor is there; `__ray_ready__` does not exist through `ray://`."""
+
     def begin(self, episode: Episode) -> tuple[str, Any]:
         """The outcome of making ready for a first episode."""
         return outcome(lambda: self._at_work(episode).begin(episode))
@@ -132,7 +135,7 @@ class Place:
 
     def _get_group(self) -> None:
         self._group, self._lost = self._hire(), False
-        self._ready = self._group.__ray_ready__.remote()
+        self._ready = self._group.ready.remote()
 
     def _look(self) -> bool:
         """Wait a moment for the group to come up; one that failed to is lost, and the next look is for another."""
@@ -273,9 +276,7 @@ def _knock(cluster: str) -> None:
     except (OSError, OverflowError) as error:
         raise InputError(f"cluster={cluster} does not answer: {error}; start it with: ray start --head") from None
     except grpc.FutureTimeoutError:
-        raise InputError(
-            f"cluster={cluster} does not answer: no Ray is there, or none within {ANSWERS:.0f} s"
-        ) from None
+        raise InputError(f"cluster={cluster} does not answer: no Ray is there within {ANSWERS:.0f} s") from None
 
 
 def _room(needs: dict[str, int]) -> int:

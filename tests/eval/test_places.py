@@ -38,7 +38,7 @@ class Cluster:
     def hire(self) -> Any:
         self.hired += 1
         ready, attempt = (SimpleNamespace(remote=lambda *_, what=what: what) for what in ("ready", "attempt"))
-        return SimpleNamespace(__ray_ready__=ready, attempt=attempt)
+        return SimpleNamespace(ready=ready, attempt=attempt)
 
     def get(self, what: str, timeout: float = 0.0) -> Any:
         if what == "attempt":
