@@ -9,6 +9,7 @@ Exit status 1 if what is wanted is missed with the whole interval.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -34,7 +35,8 @@ def main() -> int:
     content = profile.measure()
     meta, exact = content["meta"], content["rows"][-1]
     print(f"{date.today()}, {meta['device']}, {meta['machine']['cores']} core(s), {meta['machine']['system']}")
-    print(f"{meta['command']} (Cadence {meta['version']}, commit {meta['git']})")
+    command = shlex.join(["python", "-m", "benchmarks.speed", *sys.argv[1:]])
+    print(f"{command} (Cadence {meta['version']}, commit {meta['git']})")
     Console(width=120).print(tables(content))
     findings = judged(given.model, exact)
     for line, _ in findings:
