@@ -82,7 +82,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     records = [item for number, task in enumerate(tasks) for item in records_of(task, number)]
     records[:4] = [film(folder, item) for item in records[:4]]
     records += [broken(90, task=LONG, error="RuntimeError: " + "a_very_long_word_" * 12)]
-    content = results(records, describe(["cadence-eval", *[f"out={'x' * 90}"]], "llvmpipe"), {"camera_higher"})
+    meta = describe(["cadence-eval", *[f"out={'x' * 90}"]], "llvmpipe")
+    again = [broken(0, task=LONG, error="x" * 90)]
+    content = results(records, meta, {"camera_higher"}, retried=again)
     (folder / FILE).write_text(json.dumps(sweep()))
     report = write_report(folder, {**content, "paired": paired(tasks)}, records)
     checkpoint = save_small(folder / "checkpoint")
