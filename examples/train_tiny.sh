@@ -51,3 +51,6 @@ again google2 google_robot_close_drawer,google_robot_move_near 32 variants=null 
 
 cadence-train recipe=tiny_varied
 cadence-calibrate checkpoint=runs/train/tiny_varied/checkpoint 'dataset=[runs/demonstrations/widowx,runs/demonstrations/google]'
+
+# tiny_tokens: the shipped tiny's trunk learns to say its actions in words; five of the datasets above.
+cadence-train recipe=tiny_tokens

@@ -133,9 +133,8 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(
         nothing_starts.setattr("eval.sources.open_source", None)
         assert run(*FAST[:3], "episodes=1", "out=a") == 0
     content = json.loads((tmp_path / "a" / "results.json").read_text())
-    assert (
-        content["meta"]["gl_renderer"] == json.loads((tmp_path / "a" / "run.json").read_text())["notes"]["gl_renderer"]
-    )
+    (software,) = json.loads((tmp_path / "a" / "run.json").read_text())["notes"]["software"]
+    assert content["meta"]["gl_renderer"] == software["gl_renderer"]
     assert run(*FAST[:3], "episodes=1", "out=a", "seed=5") == 2
     assert "seed=0, this one has seed=5" in capsys.readouterr().err
     assert (tmp_path / "a" / "episodes.jsonl").read_bytes() == before
