@@ -232,13 +232,11 @@ def open_cluster(settings: Settings, first: Episode) -> Iterator[Fleet]:
     Raises:
         InputError: if ray is not installed, the cluster does not answer, or no machine of it has room for a group.
     """
-    assert settings.cluster is not None
     ray = _ray()
-    _connect(settings.cluster)
+    _connect(settings.cluster or RAY)
     try:
         needs = {"num_cpus": settings.workers, "num_gpus": int(settings.has_model and settings.device == "cuda")}
-        room = _room(needs)
-        if not room:
+        if not (room := _room(needs)):
             asked = f"{needs['num_cpus']} CPUs and {needs['num_gpus']} GPUs for workers={settings.workers}"
             raise InputError(f"no machine of cluster={settings.cluster} has {asked}")
         forwarded = {name: os.environ[name] for name in FORWARDED if name in os.environ}
@@ -255,9 +253,11 @@ def open_cluster(settings: Settings, first: Episode) -> Iterator[Fleet]:
 def _connect(cluster: str) -> None:
     if cluster != RAY:
         _knock(cluster)
-    address = "auto" if cluster == RAY else cluster
+    to = {"address": "auto" if cluster == RAY else cluster, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        _ray().init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with suppress(ConnectionAbortedError):  # the process that Ray's client server forks may die at birth
+            return _ray().init(**to)
+        _ray().init(**to)
     except Exception as error:  # which one depends on how far it got
         hint = "start one with: ray start --head, or name its address: cluster=ray://host:10001"
         raise InputError(f"cluster={cluster} cannot be used: {str(error).splitlines()[0]}; {hint}") from error

@@ -2,7 +2,9 @@
 
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,15 @@ def client_port() -> int:
         return free.getsockname()[1]
 
 
+def until_open(port: int) -> None:
+    """Wait for a server that starts in a process of its own."""
+    for _ in range(600):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"nobody listens on port {port}")
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, client_port: int) -> Iterator[Any]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -37,6 +48,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, client_port: int) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     machines = Cluster(initialize_head=True, head_node_args={**MACHINE, "ray_client_server_port": client_port})
+    until_open(client_port)
     yield machines
     machines.shutdown()
 

@@ -34,9 +34,10 @@ def observation(name: str, number: int) -> Observation:
 @torch.inference_mode()
 @pytest.mark.parametrize("name", [name for name, sizes in ARCHITECTURES.items() if "head_width" in sizes])
 @pytest.mark.parametrize("number", range(len(ASKED)))
-def test_it_acts_bit_for_bit_as_its_parts_put_together_by_hand(name: str, number: int) -> None:
+def test_it_acts_as_its_parts_put_together_by_hand(name: str, number: int) -> None:
+    """Up to rounding: on some processors the product of a single row depends on where in memory the weights lie."""
     seen = observation(name, number)
-    np.testing.assert_array_equal(load_policy(name).infer(seen).actions, by_hand(name, seen))
+    np.testing.assert_allclose(load_policy(name).infer(seen).actions, by_hand(name, seen), rtol=0, atol=1e-6)
 
 
 def parts(sizes: dict[str, Any]) -> dict[str, Any]:
