@@ -101,3 +101,9 @@ def test_every_config_is_a_mapping(path: Path) -> None:
 def test_every_command_s_config_composes(path: Path) -> None:
     with initialize_config_dir(str(path.parent), version_base=None):
         assert compose(path.stem)
+
+
+def test_no_benchmark_hides_a_package() -> None:
+    """`python benchmarks/latency.py` puts that folder first on the path."""
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert not packages & {path.stem for path in (ROOT / "benchmarks").glob("*.py")}

@@ -1,7 +1,7 @@
 """Control steps per second of the environments, one camera image a step; where the milliseconds go; memory.
 
-python benchmarks/envs.py                          every task, with one 224 x 224 image a step
-python benchmarks/envs.py --tasks widowx_stack_cube --quality     what shadows and anti-aliasing cost
+python benchmarks/simulation.py                          every task, with one 224 x 224 image a step
+python benchmarks/simulation.py --tasks widowx_stack_cube --quality     what shadows and anti-aliasing cost
 
 Each figure is the median over `--repeats` stretches of `--steps` control steps of the scripted expert, with the range.
 """
