@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from eval.dispatch import dispatch
 from eval.evaluate import Entered
@@ -233,7 +233,7 @@ def open_cluster(settings: Settings, first: Episode) -> Iterator[Fleet]:
         InputError: if ray is not installed, the cluster does not answer, or no machine of it has room for a group.
     """
     ray = _ray()
-    _connect(settings.cluster or RAY)
+    _connect(cast(str, settings.cluster))  # there is none without: see `open_team`
     try:
         needs = {"num_cpus": settings.workers, "num_gpus": int(settings.has_model and settings.device == "cuda")}
         if not (room := _room(needs)):

@@ -86,8 +86,7 @@ class Words:
     Args:
         smoothing: [bins] how far right answers spread: a bin's neighbours are nearly right; 0: only one bin is.
         blocks: how blocks are filled in; None: they are not.
-        rounding: [bins] right answers are rounded to multiples of it, counted from the middle bin. Coarse answers are
-            said with certainty, so that drafts and words said one by one agree more often.
+        rounding: [bins] right answers are rounded to multiples of it, counted from the middle bin; 1 keeps them.
     """
 
     def __init__(self, smoothing: float, blocks: Blocks | None = None, rounding: int = 1) -> None:
