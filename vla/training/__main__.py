@@ -28,7 +28,9 @@ def main(config: DictConfig) -> int:
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     console = Console()
     keep_freed_memory()
-    run = prepare(options)
+    with _progress(console) as progress:
+        bar = progress.add_task("the teacher answers", visible=False)
+        run = prepare(options, on_answers=lambda done, of: progress.update(bar, completed=done, total=of, visible=True))
     closed_loop = ClosedLoop.of(Path(options["out"]), options["evaluate"])
     console.print(f"{run.frames} frames, {run.parameters / 1e6:.2f} M parameters, {run.trainer.cloning.steps} steps")
     if run.trainer.step:

@@ -5,12 +5,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import tokenizers
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from vla.models.trunk import TrunkConfig
 from vla.processing import Processing
+from vla.tokenizer import prompt_ids
 from vla.training.dataset import Demonstrations
 from vla.training.keypoints import is_place
 from vla.training.mixture import Mixture, statistics
@@ -66,6 +69,27 @@ class Prompts:
             counts = np.array([self._count[text] for text in instructions])
             chosen = rng.integers(counts) * rng.integers(2, size=len(counts))
         return self._table[[self._first[text] + int(which) for text, which in zip(instructions, chosen, strict=True)]]
+
+
+def prompts_of(
+    wordings: Mapping[str, Sequence[str]],
+    processing: Mapping[str, Processing],
+    tokenizer: tokenizers.Tokenizer,
+    config: TrunkConfig,
+) -> Prompts:
+    """The words of texts.
+
+    Args:
+        wordings: instruction -> its wordings, the first as it was demonstrated.
+        processing: of each robot.
+        tokenizer, config: of the model that is spoken to.
+    """
+    said = next(iter(processing.values())).text  # all robots of a model are spoken to alike
+    ids = {
+        instruction: [prompt_ids(tokenizer, said(text), config.max_prompt)[0] for text in texts]
+        for instruction, texts in wordings.items()
+    }
+    return Prompts(ids, config.pad_id)
 
 
 class Batches:

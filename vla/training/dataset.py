@@ -14,6 +14,7 @@ from vla.training.video_cache import open_images
 
 STATE, ACTION, KEYPOINTS = "observation.state", "action", "observation.environment_state"
 IMAGES = "observation.images."
+CACHE = ".cache"  # directory in a dataset's for what is made of it once
 MOTIONS = ("dx", "dy", "dz", "rotation_x", "rotation_y", "rotation_z")  # relative to where the robot is
 _IMAGES_IN_FINGERPRINT = 64
 
@@ -55,6 +56,7 @@ class Demonstrations:
         period: [s] between frames.
         horizon: rows of a chunk.
         robot: its name.
+        answers: (frames, horizon, A) float32, physical units: chunks to learn in place of `actions`; None: those.
     """
 
     views: Mapping[str, NDArray[np.uint8]]
@@ -71,6 +73,7 @@ class Demonstrations:
     period: float
     horizon: int
     robot: str = UNNAMED
+    answers: NDArray[np.float32] | None = None
 
     @classmethod
     def open(
@@ -95,7 +98,7 @@ class Demonstrations:
         episodes = files.episodes(list(features.values()))
         vectors = [STATE, ACTION, *([KEYPOINTS] if KEYPOINTS in files.features else [])]
         table = files.frames(episodes, vectors)
-        cache = Path(cache_dir) if cache_dir is not None else files.root / ".cache"
+        cache = Path(cache_dir) if cache_dir is not None else files.root / CACHE
         views = {name: open_images(files, feature, episodes, cache) for name, feature in features.items()}
         return cls(
             views=views,
@@ -148,7 +151,7 @@ class Demonstrations:
         return digest.hexdigest()[:16]
 
     def chunk(self, frames: NDArray[np.integer]) -> NDArray[np.float32]:
-        """What the expert did from each frame on; after the episode's end it rests.
+        """What the expert did from each frame on, or `answers`; after the episode's end the expert rests.
 
         Resting is no motion, and everything that is not a motion, such as the gripper, as it was commanded last: what
         was picked up stays in the hand.
@@ -159,6 +162,8 @@ class Demonstrations:
         Returns:
             (B, horizon, A); row 0 is the action executed after the frame was seen.
         """
+        if self.answers is not None:
+            return self.answers[frames]
         rows = np.asarray(frames)[:, None] + np.arange(self.horizon)  # (B, horizon)
         ends = self.episode_ends[self.episode_index[frames]][:, None]
         moves = np.array([quantity.name in MOTIONS for quantity in self.action_quantities])

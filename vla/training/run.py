@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from vla.checkpoints import native
 from vla.models.openvla import OpenVlaConfig
 from vla.models.trunk import TrunkConfig
 from vla.processing import Processing
-from vla.tokenizer import prompt_ids
-from vla.training.batches import Batches, Prompts
+from vla.training.batches import Batches, prompts_of
 from vla.training.beginning import begins_at, continuing, origin, restore_keypoints, restore_learner, starting, untaught
 from vla.training.behaviour_cloning import Trainer
 from vla.training.blocks import Blocks
 from vla.training.checks import require_kind, require_number, require_texts, require_whole
+from vla.training.dataset import CACHE
 from vla.training.freezing import freeze
 from vla.training.keypoints import KeypointHead
 from vla.training.lora import Lora, adapted, merged
@@ -30,13 +30,15 @@ from vla.training.mixture import Mixture
 from vla.training.objectives import AUTOREGRESSIVE, BLOCK_DIFFUSION, DIFFUSION, Diffusion, Objective, Words
 from vla.training.schedule import Cloning, Phase
 from vla.training.speaking import Tokens
+from vla.training.teacher import taught
 from vla.training.team import Team
 from vla.training.wordings import Wordings
 
 _CLONING = ("draws", "keypoint_weight", "average_decay", "checkpoint_minutes", "validate_every", "seed", "bf16")
 _PLACES = ("dataset", "out", "from", "wordings")
 _COMPUTING = ("threads", "processes", "device", "compile")
-_OTHERS = (*_PLACES, *_COMPUTING, "cameras", "validation_fraction", "validation_frames", "phases", "lora", "frozen")
+_CHANGES = ("lora", "frozen", "teacher")  # null: none
+_OTHERS = (*_PLACES, *_COMPUTING, "cameras", "validation_fraction", "validation_frames", "phases", *_CHANGES)
 _GROUPS = ("model", "tokens", "blocks")
 _OBJECTIVES = (DIFFUSION, AUTOREGRESSIVE, BLOCK_DIFFUSION)
 
@@ -75,12 +77,15 @@ class Run:
         native.save(self.checkpoint, model, self.processing, self.tokenizer, training)
 
 
-def prepare(options: dict[str, Any], number: int = 0) -> Run:
+def prepare(
+    options: dict[str, Any], number: int = 0, on_answers: Callable[[int, int], None] = lambda done, total: None
+) -> Run:
     """Check options and data, build everything, and continue from a saved state if there is one.
 
     Args:
         options: of the command.
         number: of this process among the `processes` that train together.
+        on_answers: told for how many frames of how many a teacher's answers are there.
 
     Raises:
         InputError: before any training, naming the option, file or field at fault.
@@ -103,6 +108,8 @@ def prepare(options: dict[str, Any], number: int = 0) -> Run:
     speaks = given is not None and isinstance(given.model.config, OpenVlaConfig)
     horizon = given.model.config.horizon if given and speaks else tokens.horizon if tokens else sizes["horizon"]
     data = Mixture.open(_several(options["dataset"]), options["cameras"], horizon)
+    if options["teacher"] is not None:
+        data = _taught_data(data, options, on_answers)
     wordings = _wordings(data, options["wordings"])
     new = untaught(given, options["objective"]) if given else ()
     if given:
@@ -114,7 +121,7 @@ def prepare(options: dict[str, Any], number: int = 0) -> Run:
     if lora:
         model = adapted(model, lora, new)
     freeze(model, options)
-    prompts = _prompts(wordings, processing, tokenizer, model.config)
+    prompts = prompts_of(wordings, processing, tokenizer, model.config)
     train_frames, held_out = data.split(options["validation_fraction"], options["seed"])
     held_out = _spread(held_out, options["validation_frames"])
     keypoints = _keypoints(data, model.config) if options["keypoint_weight"] > 0 else None
@@ -132,6 +139,11 @@ def prepare(options: dict[str, Any], number: int = 0) -> Run:
     trainer = Trainer(model, keypoints, cloning, batches[0], validation, out, identity, *computing)
     trainer.resume()
     return Run(trainer, processing, tokenizer, options, out / "checkpoint", len(train_frames))
+
+
+def _taught_data(data: Mixture, options: dict[str, Any], on_answers: Callable[[int, int], None]) -> Mixture:
+    caches = [Path(each) / CACHE for each in _several(options["dataset"])]
+    return taught(data, Path(options["teacher"]), caches, options["threads"] * options["processes"], on_answers)
 
 
 def _keypoints(data: Mixture, config: TrunkConfig) -> KeypointHead:
@@ -163,6 +175,8 @@ def _digest(value: Any) -> str:
 def _taught(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options that decide what is learned; an objective that has none adds none."""
     changes = {name: options[name] for name in ("lora", "frozen") if options[name] is not None}
+    if options["teacher"] is not None:
+        changes["teacher"] = native.weights_hash(Path(options["teacher"]))
     if options["objective"] == DIFFUSION:
         return changes
     groups = {"tokens": options["tokens"]}
@@ -213,20 +227,6 @@ def _collection(dataset: Path) -> dict[str, Any] | None:
     return json.loads(record.read_text()) if record.exists() else None
 
 
-def _prompts(
-    wordings: Mapping[str, list[str]],
-    processing: Mapping[str, Processing],
-    tokenizer: tokenizers.Tokenizer,
-    config: TrunkConfig,
-) -> Prompts:
-    said = next(iter(processing.values())).text  # all robots of a model are spoken to alike
-    ids = {
-        instruction: [prompt_ids(tokenizer, said(text), config.max_prompt)[0] for text in texts]
-        for instruction, texts in wordings.items()
-    }
-    return Prompts(ids, config.pad_id)
-
-
 def _cloning(options: dict[str, Any], image_size: int, patch_size: int, processes: int) -> Cloning:
     phases = tuple(_phase(phase) for phase in options["phases"])
     for phase in phases:
@@ -258,7 +258,11 @@ def _check_kinds(options: dict[str, Any]) -> None:
     require_kind("out", options["out"], str, "a directory")
     if not isinstance(options["dataset"], str):
         require_texts("dataset", options["dataset"])
-    for name, what in (("from", "the directory of a checkpoint or of a run, or null"), ("wordings", "a file, or null")):
+    places = {"from": "a checkpoint or a run", "teacher": "a checkpoint"}
+    kinds = {name: f"the directory of {what}, or null" for name, what in places.items()} | {
+        "wordings": "a file, or null"
+    }
+    for name, what in kinds.items():
         if options[name] is not None:
             require_kind(name, options[name], str, what)
     if options["cameras"] is not None:

@@ -62,8 +62,32 @@ def open_shrunken(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     original = Path(images.filename)
     path = original.with_name(f"{original.stem}-{size}px.npy")
     if not path.exists():
-        _write(path, shape, lambda array: _shrink(images, size, array))
+        write_array(path, shape, np.uint8, lambda array: _shrink(images, size, array))
     return np.load(path, mmap_mode="r")
+
+
+def write_array(
+    path: Path, shape: tuple[int, ...], dtype: type[np.generic], fill: Callable[[np.memmap], object]
+) -> None:
+    """Let `fill` fill a memory-mapped array that gets its name when it is complete.
+
+    Raises:
+        InputError: if there is no room, or no right to write.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        array = _allocate(partial, shape, dtype)
+        fill(array)
+        array.flush()
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot keep what was made of a dataset in {path.parent}: {error}; make room, or give another cache_dir"
+        ) from error
+    finally:
+        with suppress(OSError):  # nothing was written, or it has its final name
+            partial.unlink()
 
 
 def _shrink(images: NDArray[np.uint8], size: int, into: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -110,28 +134,12 @@ def _decode_all(
             for job in jobs:
                 job.result()
 
-    _write(path, shape, decode)
+    write_array(path, shape, np.uint8, decode)
 
 
-def _write(path: Path, shape: tuple[int, int, int, int], fill: Callable[[np.memmap], object]) -> None:
-    """Let `fill` fill an array that gets its name when it is complete."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        array = _allocate(partial, shape)
-        fill(array)
-        array.flush()
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot keep decoded images in {path.parent}: {error}; give another cache_dir") from error
-    finally:
-        with suppress(OSError):  # nothing was written, or it has its final name
-            partial.unlink()
-
-
-def _allocate(path: Path, shape: tuple[int, int, int, int]) -> np.memmap:
+def _allocate(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.memmap:
     """A memory-mapped array whose disk space is reserved: a full disk is an OSError here, not a bus error later."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
