@@ -76,6 +76,8 @@ class RoundGrasp:
 class BoxGrasp:
     """Grasp of a box: the fingers close on its narrowest pair of upright faces, or on either if they are alike.
 
+    Of a box that tumbles and has none, on the pair that is most upright.
+
     Attributes:
         size: (x, y, z) of the box [m].
     """
@@ -83,7 +85,8 @@ class BoxGrasp:
     size: Direction
 
     def __call__(self, rotation: Matrix) -> Grasp:
-        level = [index for index in range(3) if abs(rotation[2, index]) < _LEVEL]
+        slopes = np.abs(rotation[2])  # of the box's axes
+        level = [index for index in range(3) if slopes[index] < _LEVEL] or [int(slopes.argmin())]
         width = min(self.size[index] for index in level)
         yaws = [np.arctan2(rotation[1, index], rotation[0, index]) for index in level if self.size[index] <= width]
         return Grasp(np.zeros(3), tuple(wrap(float(yaw), 0.0, np.pi) for yaw in yaws), width)

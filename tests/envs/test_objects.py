@@ -181,6 +181,15 @@ def test_a_standing_can_is_held_in_any_direction_and_a_lying_one_across_its_axis
         assert np.allclose(grasp.point, 0.0)
 
 
+@pytest.mark.parametrize("model", [model for model in CATALOGUE if model.grasp], ids=lambda model: model.name)
+def test_an_object_that_tumbles_can_be_grasped_too(model: ObjectModel) -> None:
+    on_a_corner = matrix_from_rotation_vector(np.array([1, -1, 0]) / np.sqrt(2) * np.arccos(1 / np.sqrt(3)))
+    assert np.allclose(abs(on_a_corner[2]), 1 / np.sqrt(3))
+    grasp = grasp_of(model, on_a_corner)
+    assert np.isfinite([*grasp.point, *grasp.closings]).all()
+    assert np.isfinite(grasp.nearest_closing(0.0))
+
+
 def test_a_grasp_turns_with_the_object() -> None:
     quarter = matrix_from_rotation_vector(np.array([0, 0, np.pi / 4]))
     carrot = objects.find("carrot")
