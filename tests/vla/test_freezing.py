@@ -42,6 +42,14 @@ def test_a_run_with_frozen_parts_continues_as_such_alone(given: dict[str, Any]) 
         run.prepare(given)
 
 
+def test_a_run_goes_on_from_one_with_frozen_parts(given: dict[str, Any], tmp_path: Path) -> None:
+    ready = run.prepare(given | {"frozen": ["vision"]})
+    ready.trainer.run(lambda _: None, lambda _: ready.export())
+    further = run.prepare(given | {"from": given["out"], "out": str(tmp_path / "further")})
+    learned, begun = (each.trainer.learner.state_dict() for each in (ready, further))
+    assert all(torch.equal(begun[name], tensor) for name, tensor in learned.items())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

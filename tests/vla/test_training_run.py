@@ -204,7 +204,7 @@ def test_a_run_that_diverges_says_so_and_fails(
     ready = run.prepare(options)
     with torch.no_grad():
         next(ready.trainer.learner.parameters()).fill_(float("nan"))
-    monkeypatch.setattr(command, "prepare", lambda _: ready)
+    monkeypatch.setattr(command, "prepare", lambda _, on_answers: ready)
     monkeypatch.setattr(sys, "argv", ["cadence-train", f"out={options['out']}", "dataset=memory", "tensorboard=false"])
     with pytest.raises(SystemExit) as end:
         command.main()

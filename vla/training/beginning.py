@@ -72,15 +72,17 @@ def begins_at(start: str | None) -> tuple[Path | None, Path | None]:
 def restore_learner(given: Checkpoint, state: Path) -> None:
     """Give the model of a run's checkpoint, which holds the average, the weights that the run would have changed next.
 
+    What the run left as it was is in the checkpoint alone.
+
     Raises:
         InputError: if the run changed other weights, as one with lora does, or its state is damaged.
     """
-    had = _learned(state, "model")
-    if had.keys() != given.model.state_dict().keys():
+    had, shipped = _learned(state, "model"), given.model.state_dict()
+    if not had.keys() <= shipped.keys():
         raise InputError(
             f"from: the run of {state} changed other weights; name its checkpoint: {state.parent}/checkpoint"
         )
-    given.model.load_state_dict(had)
+    given.model.load_state_dict(shipped | had)
 
 
 def restore_keypoints(keypoints: KeypointHead, state: Path) -> None:
