@@ -52,5 +52,15 @@ again google2 google_robot_close_drawer,google_robot_move_near 32 variants=null 
 cadence-train recipe=tiny_varied
 cadence-calibrate checkpoint=runs/train/tiny_varied/checkpoint 'dataset=[runs/demonstrations/widowx,runs/demonstrations/google]'
 
-# tiny_tokens: the shipped tiny's trunk learns to say its actions in words; five of the datasets above.
+# tiny_tokens: the shipped tiny's trunk learns to say in words what the shipped tiny answers, in five of the datasets above,
+# then in states that its own words led to.
 cadence-train recipe=tiny_tokens
+say() {
+    cadence-dagger checkpoint=runs/train/tiny_tokens/checkpoint accel=jacobi share=0.8 seed=31 "tasks=[$2]" "episodes=$3" \
+        "out=runs/corrections/$1" "${@:4}"
+}
+say tokens_widowx "$four" 32 shard=8
+say tokens_google google_robot_move_near,google_robot_pick_coke_can 16 shard=4 variants=null
+say tokens_drawers "$drawers" 8 shard=4 variants=null
+say tokens_apple "$stow" 8 shard=4 variants=null
+cadence-train recipe=tiny_tokens_corrected
