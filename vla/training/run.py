@@ -107,9 +107,7 @@ def prepare(
     out = _writable(Path(options["out"]))
     speaks = given is not None and isinstance(given.model.config, OpenVlaConfig)
     horizon = given.model.config.horizon if given and speaks else tokens.horizon if tokens else sizes["horizon"]
-    data = Mixture.open(_several(options["dataset"]), options["cameras"], horizon)
-    if options["teacher"] is not None:
-        data = _taught_data(data, options, on_answers)
+    data = _data(options, horizon, on_answers)
     wordings = _wordings(data, options["wordings"])
     new = untaught(given, options["objective"]) if given else ()
     if given:
@@ -141,7 +139,11 @@ def prepare(
     return Run(trainer, processing, tokenizer, options, out / "checkpoint", len(train_frames))
 
 
-def _taught_data(data: Mixture, options: dict[str, Any], on_answers: Callable[[int, int], None]) -> Mixture:
+def _data(options: dict[str, Any], horizon: int, on_answers: Callable[[int, int], None]) -> Mixture:
+    """The datasets, with the teacher's answers if there is one."""
+    data = Mixture.open(_several(options["dataset"]), options["cameras"], horizon)
+    if options["teacher"] is None:
+        return data
     caches = [Path(each) / CACHE for each in _several(options["dataset"])]
     return taught(data, Path(options["teacher"]), caches, options["threads"] * options["processes"], on_answers)
 
