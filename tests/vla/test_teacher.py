@@ -13,7 +13,7 @@ from vla.api import InputError, Observation
 from vla.policy import VlaPolicy, load_policy
 from vla.training import run
 from vla.training.mixture import Mixture
-from vla.training.teacher import taught
+from vla.training.teacher import answered
 
 
 @pytest.fixture
@@ -33,27 +33,27 @@ def test_answers_are_what_the_policy_says_from_no_noise(
     options: dict[str, Any], teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = _opened(options)
-    answered = taught(data, teacher, [tmp_path], threads=1)
+    learned = answered(data, teacher, [tmp_path], threads=1)
     policy = load_policy(checkpoint=teacher, recipe="none")
     assert isinstance(policy, VlaPolicy)
     monkeypatch.setattr(policy, "noise", lambda seen: torch.zeros(len(seen), *policy.model.noise_shape))
     part, frames = data.parts[0], np.array([3, 17, 29])
-    for frame, chunk in zip(frames, answered.parts[0].chunk(frames), strict=True):
+    for frame, chunk in zip(frames, learned.parts[0].chunk(frames), strict=True):
         view = {camera: images[frame] for camera, images in part.views.items()}
         text = part.instructions[part.task_index[frame]]
         seen = Observation(images=view, instruction=text, state=part.states[frame], session="one", step=0)
         np.testing.assert_allclose(chunk, policy.infer(seen).actions, atol=1e-6)
-    assert not np.allclose(answered.parts[0].chunk(frames), part.chunk(frames), atol=1e-3)
+    assert not np.allclose(learned.parts[0].chunk(frames), part.chunk(frames), atol=1e-3)
 
 
 def test_a_teacher_answers_once(options: dict[str, Any], teacher: Path, tmp_path: Path) -> None:
     data, cache = _opened(options), tmp_path / "cache"
     told: list[tuple[int, int]] = []
-    first = taught(data, teacher, [cache], 1, lambda done, total: told.append((done, total)))
+    first = answered(data, teacher, [cache], 1, lambda done, total: told.append((done, total)))
     assert told[-1] == (len(data), len(data))
     assert told == sorted(told)
     told.clear()
-    again = taught(data, teacher, [cache], 1, lambda done, total: told.append((done, total)))
+    again = answered(data, teacher, [cache], 1, lambda done, total: told.append((done, total)))
     assert not told
     np.testing.assert_array_equal(first.parts[0].chunk(np.arange(30)), again.parts[0].chunk(np.arange(30)))
     assert [path.suffix for path in cache.iterdir()] == [".npy"]
@@ -88,9 +88,9 @@ def test_who_cannot_teach_is_refused(options: dict[str, Any], teacher: Path, tmp
         run.prepare(learning | {"teacher": str(speaker.checkpoint)})
     longer = Mixture(tuple(replace(part, horizon=8) for part in _opened(options).parts))
     with pytest.raises(InputError, match="answers with 4 actions and a chunk to learn has 8"):
-        taught(longer, teacher, [tmp_path], threads=1)
+        answered(longer, teacher, [tmp_path], threads=1)
     other = Mixture(tuple(replace(part, period=0.5) for part in _opened(options).parts))
     with pytest.raises(InputError, match=r"teacher: the checkpoint has period .* of robot, the dataset 0\.5"):
-        taught(other, teacher, [tmp_path], threads=1)
+        answered(other, teacher, [tmp_path], threads=1)
     with pytest.raises(InputError, match="teacher must be the directory of a checkpoint, or null"):
         run.prepare(learning | {"teacher": 3})

@@ -30,15 +30,14 @@ from vla.training.mixture import Mixture
 from vla.training.objectives import AUTOREGRESSIVE, BLOCK_DIFFUSION, DIFFUSION, Diffusion, Objective, Words
 from vla.training.schedule import Cloning, Phase
 from vla.training.speaking import Tokens
-from vla.training.teacher import taught
+from vla.training.teacher import answered
 from vla.training.team import Team
 from vla.training.wordings import Wordings
 
 _CLONING = ("draws", "keypoint_weight", "average_decay", "checkpoint_minutes", "validate_every", "seed", "bf16")
-_PLACES = ("dataset", "out", "from", "wordings")
+_PLACES = ("dataset", "out", "from", "teacher", "wordings")
 _COMPUTING = ("threads", "processes", "device", "compile")
-_CHANGES = ("lora", "frozen", "teacher")  # null: none
-_OTHERS = (*_PLACES, *_COMPUTING, "cameras", "validation_fraction", "validation_frames", "phases", *_CHANGES)
+_OTHERS = (*_PLACES, *_COMPUTING, "cameras", "validation_fraction", "validation_frames", "phases", "lora", "frozen")
 _GROUPS = ("model", "tokens", "blocks")
 _OBJECTIVES = (DIFFUSION, AUTOREGRESSIVE, BLOCK_DIFFUSION)
 
@@ -145,7 +144,7 @@ def _data(options: dict[str, Any], horizon: int, on_answers: Callable[[int, int]
     if options["teacher"] is None:
         return data
     caches = [Path(each) / CACHE for each in _several(options["dataset"])]
-    return taught(data, Path(options["teacher"]), caches, options["threads"] * options["processes"], on_answers)
+    return answered(data, Path(options["teacher"]), caches, options["threads"] * options["processes"], on_answers)
 
 
 def _keypoints(data: Mixture, config: TrunkConfig) -> KeypointHead:
@@ -260,13 +259,10 @@ def _check_kinds(options: dict[str, Any]) -> None:
     require_kind("out", options["out"], str, "a directory")
     if not isinstance(options["dataset"], str):
         require_texts("dataset", options["dataset"])
-    places = {"from": "a checkpoint or a run", "teacher": "a checkpoint"}
-    kinds = {name: f"the directory of {what}, or null" for name, what in places.items()} | {
-        "wordings": "a file, or null"
-    }
-    for name, what in kinds.items():
+    places = {"from": "the directory of a checkpoint or of a run", "teacher": "the directory of a checkpoint"}
+    for name, what in {**places, "wordings": "a file"}.items():
         if options[name] is not None:
-            require_kind(name, options[name], str, what)
+            require_kind(name, options[name], str, f"{what}, or null")
     if options["cameras"] is not None:
         require_texts("cameras", options["cameras"])
     require_kind("compile", options["compile"], bool, "true or false")

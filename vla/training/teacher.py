@@ -1,7 +1,7 @@
 """Distillation: a policy learns what another one answers to each frame, in place of what the expert did there.
 
-What an expert does depends on all it knows of the scene; what a policy answers depends on the image alone, so it is
-there to be learned.
+What an expert does depends on all it knows of the scene; what a policy answers depends on what it is shown, so it
+is there to be learned.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ _TOGETHER = 16  # frames
 _STEPS, _GUIDANCE = 10, 1.5  # of DDIM, as a CogAct policy is used
 
 
-def taught(
+def answered(
     data: Mixture,
     teacher: Path,
     caches: Sequence[Path],
@@ -38,7 +38,7 @@ def taught(
     """The same frames with a teacher's answers for actions.
 
     The teacher denoises from zeros, the middle of all noise, so that a frame has one right answer. Answers are kept,
-    under the hashes of the teacher's weights and of the frames: it answers once.
+    under the hashes of the frames and of the teacher's weights: it answers once.
 
     Args:
         data: the demonstrations.
@@ -51,15 +51,11 @@ def taught(
         InputError: if the teacher is of another family, answers with too few actions or does not fit the data, or a
             cache cannot be written.
     """
-    horizon, weights = data.parts[0].horizon, native.weights_hash(teacher)
-    paths = [
-        cache / f"answers-{part.fingerprint()}-{weights}-{horizon}.npy"
-        for cache, part in zip(caches, data.parts, strict=True)
-    ]
+    how = f"{native.weights_hash(teacher)}-{_STEPS}-{_GUIDANCE}-{data.parts[0].horizon}"
+    paths = [cache / f"answers-{part.fingerprint()}-{how}.npy" for cache, part in zip(caches, data.parts, strict=True)]
     if not all(path.exists() for path in paths):
         _answer_all(data, teacher, paths, threads, on_frames)
-    answered = (replace(part, answers=np.load(path)) for part, path in zip(data.parts, paths, strict=True))
-    return Mixture(tuple(answered))
+    return Mixture(tuple(replace(part, answers=np.load(path)) for part, path in zip(data.parts, paths, strict=True)))
 
 
 @aside
