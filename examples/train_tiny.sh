@@ -53,14 +53,25 @@ cadence-train recipe=tiny_varied
 cadence-calibrate checkpoint=runs/train/tiny_varied/checkpoint 'dataset=[runs/demonstrations/widowx,runs/demonstrations/google]'
 
 # tiny_tokens: the shipped tiny's trunk learns to say in words what the shipped tiny answers, in five of the datasets above,
-# then in states that its own words led to.
-cadence-train recipe=tiny_tokens
+# then, twice, in states that its own words led to.
 say() {
-    cadence-dagger checkpoint=runs/train/tiny_tokens/checkpoint accel=jacobi share=0.8 seed=31 "tasks=[$2]" "episodes=$3" \
+    cadence-dagger "checkpoint=runs/train/$speaker/checkpoint" accel=jacobi share=0.8 "tasks=[$2]" "episodes=$3" \
         "out=runs/corrections/$1" "${@:4}"
 }
-say tokens_widowx "$four" 32 shard=8
-say tokens_google google_robot_move_near,google_robot_pick_coke_can 16 shard=4 variants=null
-say tokens_drawers "$drawers" 8 shard=4 variants=null
-say tokens_apple "$stow" 8 shard=4 variants=null
+cadence-train recipe=tiny_tokens
+speaker=tiny_tokens
+say tokens_widowx "$four" 32 seed=31 shard=8
+say tokens_google google_robot_move_near,google_robot_pick_coke_can 16 seed=31 shard=4 variants=null
+say tokens_drawers "$drawers" 8 seed=31 shard=4 variants=null
+say tokens_apple "$stow" 8 seed=31 shard=4 variants=null
 cadence-train recipe=tiny_tokens_corrected
+
+speaker=tiny_tokens_corrected
+say tokens_google2 google_robot_move_near 48 seed=41 shard=4 variants=null
+say tokens_apple2 "$stow" 32 seed=41 shard=4 variants=null
+say tokens_drawers2 "$drawers" 20 seed=41 shard=4 variants=null
+say tokens_widowx2 widowx_stack_cube,widowx_put_eggplant_in_basket 32 seed=41 shard=4
+say tokens_coke google_robot_pick_coke_can 12 seed=41 shard=4 variants=null
+say tokens_google3 google_robot_move_near 80 seed=42 shard=4 variants=null
+say tokens_mixed "google_robot_move_near,google_robot_pick_coke_can,$drawers" 16 seed=42 shard=4 scene=mixed
+cadence-train recipe=tiny_tokens_again
