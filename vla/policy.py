@@ -19,7 +19,7 @@ from vla.calibration.stored import RANDOM
 from vla.checkpoints import native
 from vla.checkpoints.checkpoint import Checkpoint, Choices, layout_of
 from vla.checkpoints.memory import require_room
-from vla.checkpoints.weights import own
+from vla.checkpoints.weights import own, twin
 from vla.composing import built, calibration_of, fitted, of_random, placed, reweighted
 from vla.inpainting import known_rows, repeat_frozen
 from vla.precision import DTYPES as DTYPES
@@ -143,14 +143,15 @@ class VlaPolicy:
             self.stages = before
 
     def with_recipe(self, recipe: Recipe) -> "VlaPolicy":
-        """The same model under another recipe: the weights are shared, not copied.
+        """The same model under another recipe: of the weights only those that the recipe changes are kept twice.
 
         Raises:
-            InputError: if the recipe does not fit the model, or one of the two changes weights.
+            InputError: if the recipe does not fit the model, or this policy's own changed the weights.
         """
-        if recipe.plugs["weights"] or self.recipe.plugs["weights"]:
-            raise InputError(f"{self.recipe.name} and {recipe.name} have other weights: load a policy for each of them")
-        loaded = Checkpoint(self.model, self.processing, self._tokenizer, {})
+        if self.recipe.plugs["weights"]:
+            raise InputError(f"{self.recipe.name} changed the weights: load a policy for {recipe.name}")
+        model = twin(self.model) if recipe.plugs["weights"] else self.model
+        loaded = Checkpoint(model, self.processing, self._tokenizer, {})
         spec = self.spec
         return VlaPolicy(
             loaded, recipe, spec.model, spec.checkpoint, self.device, self.dtype, directory=self._directory

@@ -37,7 +37,10 @@ class Subject:
 
 
 class Loader:
-    """Builds policies of one model; its weights are in memory once, and again for each recipe that changes them."""
+    """Builds policies of one model; its weights are in memory once, from the first recipe that leaves them as they are.
+
+    Of those that a later recipe changes, only these are there again; a recipe that comes before loads its own.
+    """
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
         self._settings, self._device = settings, device
@@ -52,13 +55,14 @@ class Loader:
             InputError: as `load`.
         """
         others = memory_in_use(self._device) - self._before_all
-        if recipe.plugs["weights"]:
-            return self._load(recipe), others
-        if self._shared is None:
-            self._shared = self._load(recipe)
+        if self._shared is not None:
+            policy = self._shared.with_recipe(recipe)
+            return policy, others - self._shared_bytes + _left_out(self._shared, policy)
+        policy = self._load(recipe)
+        if not recipe.plugs["weights"]:
+            self._shared = policy
             self._shared_bytes = memory_in_use(self._device) - self._before_all - others
-            return self._shared, others
-        return self._shared.with_recipe(recipe), others - self._shared_bytes
+        return policy, others
 
     def _load(self, recipe: Recipe) -> VlaPolicy:
         asked = self._settings
@@ -71,6 +75,12 @@ class Loader:
             asked.init,
             asked.dataset,
         )
+
+
+def _left_out(shared: VlaPolicy, policy: VlaPolicy) -> int:
+    """Bytes of the first one's weights that are not the second one's."""
+    own = set(map(id, policy.model.parameters()))
+    return sum(weight.nbytes for weight in shared.model.parameters() if id(weight) not in own)
 
 
 def load(settings: Settings) -> tuple[list[Subject], Observation]:

@@ -45,8 +45,7 @@ def plain(name: str) -> VlaPolicy:
 
 def under(name: str, filled: Filled) -> VlaPolicy:
     """A member with these slots filled; its weights are its own only where they change."""
-    values = {**LEAN, **filled}
-    return member(name, values) if "weights" in filled else plain(name).with_recipe(recipes.find(values))
+    return plain(name).with_recipe(recipes.find({**LEAN, **filled}))
 
 
 def fitting(filled: Filled, names: Sequence[str] = MEMBERS) -> list[tuple[str, VlaPolicy]]:

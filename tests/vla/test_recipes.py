@@ -1,12 +1,13 @@
 """Recipes fill slots with techniques found by looking; what is unknown or does not fit is refused by name."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.vla.family_members import GUIDED, member
+from tests.vla.family_members import GUIDED, answered, member, robots
 from vla import recipe as recipes
 from vla.accelerate import techniques
 from vla.accelerate.execution.lean import Lean
@@ -111,11 +112,24 @@ def test_a_technique_that_does_not_apply_is_refused_with_its_reason() -> None:
         techniques.check_fit("test", plugs, policy.model)
 
 
-def test_weights_are_not_shared_with_a_recipe_that_changes_them() -> None:
-    policy = member("cogact_vit")
-    changing = replace(policy.recipe, name="thin", plugs={**policy.recipe.plugs, "weights": (Choosy(),)})
-    with pytest.raises(InputError, match="none and thin have other weights"):
-        policy.with_recipe(changing)
+def test_weights_that_a_recipe_changed_are_not_shared() -> None:
+    policy = member("cogact_vit", {**GUIDED, "weights": {"method": "prune_layers", "layers": [0]}})
+    with pytest.raises(InputError, match="changed the weights: load a policy for none"):
+        policy.with_recipe(recipes.find("none"))
+
+
+@pytest.mark.parametrize("name", ["cogact_vit", "openvla_blocks", "pi0"])
+def test_a_recipe_that_changes_weights_shares_the_others_and_spares_the_first_policys(name: str) -> None:
+    changes = [{"method": "prune_layers", "keep": 1}, {"method": "prune_mlp", "share": 0.5, "criterion": "magnitude"}]
+    values = {**GUIDED, "execution": "lean", "weights": changes}
+    policy = member(name, {**GUIDED, "execution": "lean"})
+    seen, weights = robots(policy, 1), {id(each) for each in policy.model.parameters()}
+    before = answered(policy, seen)
+    thinner = policy.with_recipe(recipes.find(values))
+    assert torch.equal(answered(thinner, seen), answered(member(name, values), seen))
+    assert torch.equal(answered(policy, seen), before)
+    own = [each for each in thinner.model.parameters() if id(each) not in weights]
+    assert len(own) == 3 * sum(len(decoder.layers) for decoder in thinner.model.decoders[:1])  # gate, up and down
 
 
 def test_a_slot_that_an_execution_has_no_place_for_is_refused() -> None:

@@ -1,6 +1,8 @@
 """How weights get into a model: built without memory, compared by name and shape, then given the tensors themselves."""
 
 from collections.abc import Mapping
+from copy import deepcopy
+from itertools import chain
 from typing import Any
 
 import torch
@@ -48,6 +50,12 @@ def mismatches(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> s
 def kind(tensor: Tensor) -> str:
     """dtype and shape, for messages."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def twin(model: ActionModel) -> ActionModel:
+    """The same parameters and buffers in modules of its own, in which some may be left out or replaced."""
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    return deepcopy(model, shared)
 
 
 @torch.no_grad()
