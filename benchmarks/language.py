@@ -53,6 +53,7 @@ TASKS = (
     "google_robot_close_drawer",
     "google_robot_place_apple_in_closed_top_drawer",
 )
+_WIDE = 130  # columns; without a terminal rich assumes 80, which cuts names
 HELD_OUT = Path(__file__).parents[1] / "configs/phrasing/held_out.yaml"
 
 
@@ -229,7 +230,7 @@ def show(found: Mapping[str, Any], options: Options) -> None:
     table.add_row("mean", *(f"{100 * found[column]['mean']:.1f}" for column in found))
     intervals = ([round(100 * end) for end in found[column]["all"]["ci95"]] for column in found)
     table.add_row("95% Wilson", *(f"{low} to {high}" for low, high in intervals))
-    Console().print(table)
+    Console(width=_WIDE).print(table)
 
 
 def main() -> None:
