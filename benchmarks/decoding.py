@@ -109,18 +109,7 @@ def frames(asked: argparse.Namespace, policy: VlaPolicy) -> list[Observation]:
         return [random_observation(policy.spec, INSTRUCTION)] * asked.frames
     cameras = [camera.name for camera in policy.spec.cameras]
     data = Demonstrations.open(asked.dataset, cameras, policy.spec.horizon)
-    return [_frame(data, row, bool(policy.spec.state)) for row in range(min(asked.frames, len(data)))]
-
-
-def _frame(data: Demonstrations, row: int, with_state: bool) -> Observation:
-    episode = int(data.episode_index[row])
-    return Observation(
-        {name: np.array(view[row]) for name, view in data.views.items()},
-        data.instructions[data.task_index[row]],
-        np.array(data.states[row]) if with_state else None,
-        session=f"episode-{episode}",
-        step=row - (int(data.episode_ends[episode - 1]) if episode else 0),
-    )
+    return [data.observation(row, bool(policy.spec.state)) for row in range(min(asked.frames, len(data)))]
 
 
 def measure(policies: Mapping[str, VlaPolicy], seen: Sequence[Observation]) -> dict[str, Taken]:

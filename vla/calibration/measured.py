@@ -87,13 +87,7 @@ def observations(policy: VlaPolicy, demonstrations: Demonstrations, count: int) 
     if count > len(demonstrations):
         raise InputError(f"frames={count}, but the demonstrations of {demonstrations.robot} have {len(demonstrations)}")
     for row in np.linspace(0, len(demonstrations) - 1, count).round().astype(int):
-        observation = Observation(
-            {name: np.ascontiguousarray(view[row]) for name, view in demonstrations.views.items()},
-            demonstrations.instructions[demonstrations.task_index[row]],
-            demonstrations.states[row] if policy.spec.state else None,
-            session="calibration",
-            step=int(row),
-        )
+        observation = demonstrations.observation(row, bool(policy.spec.state))
         policy.spec.check(observation)
         yield observation
 

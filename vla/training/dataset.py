@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.api import InputError, Quantity
+from vla.api import InputError, Observation, Quantity
 from vla.training.lerobot_files import UNNAMED, Directory
 from vla.training.video_cache import open_images
 
@@ -149,6 +149,22 @@ class Demonstrations:
             for row in range(0, len(view), -(-len(view) // _IMAGES_IN_FINGERPRINT)):
                 digest.update(np.ascontiguousarray(view[row]).tobytes())
         return digest.hexdigest()[:16]
+
+    def observation(self, row: int, with_state: bool) -> Observation:
+        """A frame as the robot saw it, each episode a session of its own.
+
+        Args:
+            row: of the frame.
+            with_state: whether the policy that is shown it reads a state.
+        """
+        episode = int(self.episode_index[row])
+        return Observation(
+            {name: np.array(view[row]) for name, view in self.views.items()},
+            self.instructions[self.task_index[row]],
+            np.array(self.states[row]) if with_state else None,
+            session=f"episode-{episode}",
+            step=int(row) - (int(self.episode_ends[episode - 1]) if episode else 0),
+        )
 
     def chunk(self, frames: NDArray[np.integer]) -> NDArray[np.float32]:
         """What the expert did from each frame on, or `answers`; after the episode's end the expert rests.
