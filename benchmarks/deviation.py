@@ -54,12 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(asked.threads)
     content = {}
     try:
+        if asked.episodes < 1:
+            raise InputError(f"--episodes must be at least 1, got {asked.episodes}")
         for directory in asked.dataset:
             content[str(directory)] = found = deviations(asked, directory)
             print(f"{directory}, {found['frames']} frames of {found['robot']}, baseline {asked.baseline}\n")
             print(table(_HEADER, [_row(name, each) for name, each in found["recipes"].items()]))
             for line in found["left_out"]:
                 print(f"left out: {line}")
+        print("in standard deviations of the baseline's actions; less than other noise is less than chance changes")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

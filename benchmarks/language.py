@@ -16,6 +16,7 @@ Episodes are stored as they end; the same command continues an interrupted run. 
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -29,6 +30,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
+from yaml import YAMLError
 
 from benchmarks.asking import Blank, Reworded, ToldOther
 from eval.policies import RandomPolicy
@@ -85,8 +87,11 @@ class Options:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.conditions) - set(CONDITIONS)):
             raise InputError(f"unknown conditions {unknown}; allowed: {', '.join(CONDITIONS)}")
-        if min(self.episodes, self.execute, self.workers) < 1:
-            raise InputError(f"episodes, execute and workers must be at least 1; got {self}")
+        if unknown := sorted(set(self.tasks) - set(TASKS)):
+            raise InputError(f"unknown tasks {unknown}; allowed: {', '.join(TASKS)}")
+        for name in ("episodes", "execute", "workers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     @property
     def policy(self) -> dict[str, Any]:
@@ -233,17 +238,21 @@ def show(found: Mapping[str, Any], options: Options) -> None:
     Console(width=_WIDE).print(table)
 
 
-def main() -> None:
+def main() -> int:
     """Run what is missing, store every episode, print and write the rates."""
-    given: Any = OmegaConf.to_container(OmegaConf.from_cli())
-    listed = {name: tuple(given[name]) for name in ("tasks", "conditions") if name in given}
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"{__doc__}\nkey=value, of {', '.join(Options.__annotations__)}; lists in brackets")
+        return 0
     try:
-        options = Options(**{**given, **listed})
+        options = _options()
+        for robot in sorted({robot_of(task) for task in options.tasks}):
+            _policy(options, robot)  # what is wrong with it is said here, not by every process
         out = Path(options.out)
         out.mkdir(parents=True, exist_ok=True)
         results = begin(out, options)
-    except (TypeError, InputError, OSError) as error:
-        raise SystemExit(f"error: {error}; options: {', '.join(Options.__annotations__)}") from error
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     asked = set(jobs(options, ()))
     with (out / "language.jsonl").open("a") as file:
         for each in outcomes(options, jobs(options, (each.job for each in results))):
@@ -253,6 +262,26 @@ def main() -> None:
     found = summary(rates(each for each in results if each.job in asked))
     (out / "language.json").write_text(json.dumps(found, indent=2) + "\n")
     show(found, options)
+    return 0
+
+
+def _options() -> Options:
+    """Those of the command line.
+
+    Raises:
+        InputError: on an option that does not exist, is missing, or has a wrong value.
+    """
+    try:
+        given: Any = OmegaConf.to_container(OmegaConf.from_cli())
+    except YAMLError as error:
+        raise InputError(f"the options cannot be read: {error}") from error
+    if unknown := sorted(given.keys() - Options.__annotations__.keys()):
+        raise InputError(f"unknown options {unknown}; allowed: {', '.join(Options.__annotations__)}")
+    if "out" not in given:
+        raise InputError("out=<folder of the results> is missing")
+    for name in {"tasks", "conditions"} & given.keys():
+        given[name] = (given[name],) if isinstance(given[name], str) else tuple(given[name])
+    return Options(**given)
 
 
 def begin(out: Path, options: Options) -> list[Outcome]:
@@ -268,4 +297,4 @@ def begin(out: Path, options: Options) -> list[Outcome]:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    main()
+    sys.exit(main())

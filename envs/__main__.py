@@ -138,7 +138,7 @@ def _collect(request: Request, out: Path, workers: int, console: Console, make: 
         summary = collect(request, out, workers, on_shard, make)
     minutes = (time.monotonic() - started) / 60
     console.print(f"{out}: {summary['episodes']} episodes, {summary['frames']} frames")
-    console.print(f"{frames} of them new, {frames / minutes:.0f} frames/min with {workers} worker(s)")
+    console.print(f"{frames} frames simulated now, {frames / minutes:.0f} frames/min with {workers} worker(s)")
     for task, tried in summary["tried"].items():
         kept = summary["kept"][task]
         console.print(f"{task}: {kept} of {tried} attempts kept, {1 - kept / tried:.1%} rejected")
