@@ -28,6 +28,7 @@ from vla import recipe as recipes
 from vla.api import InputError, Observation
 from vla.policy import SHIPPED, VlaPolicy, load_policy
 from vla.training.dataset import Demonstrations
+from vla.training.lerobot_files import Directory
 
 OTHER_NOISE = "other noise"
 EXECUTED = 2  # actions of a chunk, and so control steps between answers
@@ -77,17 +78,18 @@ def deviations(asked: argparse.Namespace, directory: Path) -> dict[str, Any]:
     Raises:
         InputError: if the dataset or the model cannot be read, or they do not fit each other.
     """
-    horizon = load_policy(asked.model, asked.checkpoint, init="random").spec.horizon
-    data = Demonstrations.open(directory, None, horizon)
-    baseline = load_policy(asked.model, asked.checkpoint, asked.baseline, robot=data.robot)
+    robot = Directory.open(directory).robot
+    baseline = load_policy(asked.model, asked.checkpoint, asked.baseline, robot=robot)
     if len(baseline.spec.actions) != _NUMBERS:
-        raise InputError(f"deviations are of arms with a gripper, {_NUMBERS} numbers; {data.robot} has other actions")
+        raise InputError(f"deviations are of arms with a gripper, {_NUMBERS} numbers; {robot} has other actions")
+    cameras = [camera.name for camera in baseline.spec.cameras]
+    data = Demonstrations.open(directory, cameras, baseline.spec.horizon)
     policies, left_out = _policies(baseline, asked.recipes or recipes.names())
     shown = episodes(data, asked.episodes, bool(baseline.spec.state))
     own, answers = answered(baseline, policies, shown)
     by_name = {name: compared(each, own) for name, each in answers.items()}
     frames = sum(map(len, shown))
-    return {"robot": data.robot, "frames": frames, "recipes": by_name, "left_out": left_out}
+    return {"robot": robot, "frames": frames, "recipes": by_name, "left_out": left_out}
 
 
 def episodes(data: Demonstrations, count: int, with_state: bool) -> list[list[Observation]]:
