@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(table(_HEADER, [_row(name, each) for name, each in found["recipes"].items()]))
             for line in found["left_out"]:
                 print(f"left out: {line}")
-        print(f"in standard deviations of the baseline's actions; a recipe below {OTHER_NOISE!r} changes less than chance does")
+        print(f"in standard deviations of the baseline's; a recipe below {OTHER_NOISE!r} changes less than chance does")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
