@@ -74,9 +74,9 @@ def test_reading_every_patch_again_is_reading_the_image(name: str) -> None:
     policy = member(name, {**LEAN, "temporal": OPTIONS})
     trunk: Any = policy.stages.encode
     (tower,), images = trunk.__self__.tower.args, policy.tensors(robots(policy, 1))[0].flatten(0, 1)
-    before = tower.again(images.flip(-1), None, None)
-    patches = torch.arange(before.features[0].shape[1]).expand(len(images), -1)
-    again = torch.cat(tower.again(images, patches, before).features, dim=-1)
+    before, keys = tower.again(images.flip(-1), None, None)
+    patches = torch.arange(before.shape[1]).expand(len(images), -1)
+    again, _ = tower.again(images, patches, keys)
     torch.testing.assert_close(again, tower(images), rtol=1e-4, atol=1e-5)
 
 
@@ -176,7 +176,7 @@ def test_a_session_keeps_no_other_one_s_tensors_in_memory(plain: VlaPolicy) -> N
     for observations in (robots(policy, 2), seen_later(policy)):
         policy.infer_batch(observations)
         known = _known(policy)["robot-0"]
-        for tensor in pytree.tree_leaves((known.kept, known.pixels, known.relevance)):
+        for tensor in pytree.tree_leaves((known.tokens, known.keys, known.pixels, known.relevance)):
             assert tensor.untyped_storage().nbytes() <= 3 * tensor.nbytes // 2
 
 

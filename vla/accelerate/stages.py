@@ -6,6 +6,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
+from vla.accelerate.lean.decoder import Decoder as Language
+from vla.accelerate.lean.decoder import ReadPrefix
 from vla.accelerate.reduction.calls import Call
 from vla.accelerate.reduction.layout import Layout, layout_of
 from vla.accelerate.techniques import SLOTS, Technique
@@ -84,7 +86,11 @@ class Memory(Protocol):
     """What stages remember of each session from one answer to the next."""
 
     def around(self, tower: Any) -> Callable[[Tensor], Tensor]:
-        """What reads images instead of a lean vision tower."""
+        """What reads images instead of a lean vision tower, with or without its projector."""
+        ...
+
+    def reading(self, language: Language, start: int) -> ReadPrefix:
+        """What reads a prefix instead of a lean language model, in which `start` tokens come before the visual ones."""
         ...
 
     def begin(self, frames: Sequence[Frame], pixels: Tensor) -> None:
@@ -216,8 +222,13 @@ class TokenReduction(Technique):
 
 @dataclass(frozen=True)
 class Temporal(Technique):
-    """Uses a stage's result again at a later control step of the same session."""
+    """Uses a stage's result again at a later control step of the same session.
 
+    Attributes:
+        ALL_TOKENS: whether the language model must have all visual tokens for that.
+    """
+
+    ALL_TOKENS: ClassVar[bool] = False
     slot: ClassVar[str] = "temporal"
 
     def remembering(self, model: ActionModel) -> "tuple[Memory, TokenReduction | None] | None":

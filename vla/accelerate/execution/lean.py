@@ -24,8 +24,7 @@ from vla.accelerate.lean.layer import Layer, decoder_layer
 from vla.accelerate.lean.trunks import LeanTrunk, LeanWriter
 from vla.accelerate.reduction.calls import Point
 from vla.accelerate.reduction.layout import layout_of
-from vla.accelerate.stages import Blocks, Denoising, Execution, Memory, Stages, TokenReduction
-from vla.accelerate.techniques import Technique
+from vla.accelerate.stages import Blocks, Denoising, Execution, Memory, Stages, Temporal, TokenReduction
 from vla.api import InputError
 from vla.decoding.decoder import Decoder
 from vla.models.family import ActionModel
@@ -111,7 +110,8 @@ def _compiled() -> Functions:
 def _diffusion(model: Any, recipe: Any, functions: Functions, shared: Shared) -> Stages:
     memory = shared.memory
     trunk = LeanTrunk(model, *functions, shared.reductions)
-    trunk.tower = memory.around(trunk.tower) if memory else trunk.tower
+    if memory:
+        trunk.remember(memory)
     steps, scale = recipe.denoising_steps, recipe.guidance_scale
     head = LeanDiffusion(model.head, steps, scale, functions.encode, _wrap(recipe, 1 if scale == 1 else 2))
     return Stages(trunk.encode, trunk.last_hidden, head.sample, head.inpaint, memory=memory)
@@ -121,7 +121,8 @@ def _tokens(model: Any, recipe: Any, functions: Functions, shared: Shared) -> St
     memory, decoder = shared.memory, shared.decoder
     assert decoder is not None
     trunk = LeanTrunk(model, *functions, shared.reductions)
-    trunk.tower = memory.around(trunk.tower) if memory else trunk.tower
+    if memory:
+        trunk.remember(memory)
     writer = LeanWriter(model, trunk.decoder, shared.every_word)
     return Stages(trunk.encode, trunk.prefill, decoder.acting(model, writer), memory=memory, decoder=decoder)
 
@@ -129,7 +130,8 @@ def _tokens(model: Any, recipe: Any, functions: Functions, shared: Shared) -> St
 def _flow(model: Any, recipe: Any, functions: Functions, shared: Shared) -> Stages:
     memory = shared.memory
     lean = LeanPi0(model, recipe.denoising_steps, *functions, shared.reductions, _wrap(recipe, 1))
-    lean.tower = memory.around(lean.tower) if memory else lean.tower
+    if memory:
+        lean.remember(memory)
     return Stages(lean.encode, lean.prefill, lean.sample, lean.inpaint, memory=memory)
 
 
@@ -151,14 +153,20 @@ def _remembering(model: ActionModel, recipe: Any) -> tuple[Memory | None, list[T
     for technique in recipe.plugs["temporal"]:
         found = technique.remembering(model)
         if found is not None:
-            _check_whole_tower(technique, reductions, model)
+            _check_all_there(technique, reductions, model)
             memory, watch = found
             return memory, [*([] if watch is None else [watch]), *reductions]
     return None, reductions
 
 
-def _check_whole_tower(temporal: Technique, reductions: list[TokenReduction], model: ActionModel) -> None:
+def _check_all_there(temporal: Temporal, reductions: list[TokenReduction], model: ActionModel) -> None:
+    """That what is reused is there: patches in the vision tower, maybe their tokens in the language model."""
     for technique in reductions:
+        if temporal.ALL_TOKENS:
+            raise InputError(
+                f"temporal={temporal.method} and tokens={technique.method} exclude each other: one keeps visual tokens "
+                f"in the language model from step to step, the other takes some out; static_patches goes with both"
+            )
         merges = any(call.point == Point.ENCODER for call in technique.calls(layout_of(model)))
         if merges or technique.statistics:
             raise InputError(

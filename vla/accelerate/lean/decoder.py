@@ -77,6 +77,8 @@ class Tokens:
 
 
 Reduce = Callable[[int, Tokens], Tokens]
+KeyValues = list[tuple[Tensor, Tensor]]  # by layer, each (batch, kv_heads, tokens, dim)
+ReadPrefix = Callable[[Tokens, int, Mapping[int, Sequence[Reduce]] | None], tuple[Tokens, KeyValues]]  # `Decoder.read`
 
 
 class Decoder:
@@ -108,7 +110,7 @@ class Decoder:
 
     def read(
         self, tokens: Tokens, used: int, before: Mapping[int, Sequence[Reduce]] | None = None
-    ) -> tuple[Tokens, list[tuple[Tensor, Tensor]]]:
+    ) -> tuple[Tokens, KeyValues]:
         """Read a prefix.
 
         Args:
@@ -140,7 +142,7 @@ class Decoder:
         mask: Tensor | None,
         past: Sequence[tuple[Tensor, Tensor]],
         used: int,
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    ) -> tuple[Tensor, KeyValues]:
         """Read more tokens after a prefix.
 
         Args:

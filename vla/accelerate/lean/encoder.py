@@ -111,7 +111,7 @@ class Encoder:
         return Features(hidden[:, first:], patches.index, patches.owner, *known), merges
 
     def again(
-        self, hidden: Tensor, where: Tensor | None, kept: Sequence[KeyValue]
+        self, hidden: Tensor, where: Tensor | None, kept: Sequence[KeyValue] | None
     ) -> tuple[Tensor, tuple[KeyValue, ...]]:
         """Some tokens through the blocks once more, while the keys and values of the others stay as they were.
 
@@ -126,7 +126,7 @@ class Encoder:
         now = []
         for number, (weights, shape) in enumerate(self._each):
             query, key, value = _heads(hidden, weights, shape)
-            if where is not None:
+            if where is not None and kept is not None:
                 at = where[:, None, :, None].expand_as(key)
                 key, value = kept[number][0].scatter(2, at, key), kept[number][1].scatter(2, at, value)
             now.append((key, value))

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vla.accelerate.lean.decoder import Decoder
+from vla.accelerate.lean.decoder import Decoder, ReadPrefix
 from vla.accelerate.lean.encoder import Encode
 from vla.accelerate.lean.layer import Layer
-from vla.accelerate.lean.trunks import encoded
+from vla.accelerate.lean.trunks import encoded, remembered
 from vla.accelerate.lean.vision import paligemma_tower
 from vla.accelerate.reduction.layout import Visual, layout_of
 from vla.accelerate.reduction.plan import Plan
-from vla.accelerate.stages import Blocks, TokenReduction
+from vla.accelerate.stages import Blocks, Memory, TokenReduction
 from vla.models.heads.flow import pulled
 from vla.models.pi0 import Pi0
 
@@ -61,24 +61,31 @@ class LeanPi0:
         config, body = model.config, model.body
         self._model, self._plan, self._wrap = model, Plan(reductions, layout_of(model)), wrap
         self.tower: Any = paligemma_tower(body.vlm.vision_tower, encode)
+        self._projector: Callable[[Tensor], Tensor] = body.vlm.multi_modal_projector
         prefix = config.cameras * config.visual_tokens + 1 + config.max_prompt
         self._language = Decoder(body.vlm.language_model, decoder_layer, gemma=True, causal=False, positions=prefix)
         self._expert = Decoder(body.dit, decoder_layer, gemma=True, causal=False, positions=prefix + 1 + config.horizon)
+        self._read_prefix: ReadPrefix = self._language.read
         self._visual_tokens = config.cameras * config.visual_tokens
         self._stride = -1.0 / steps
         self._times = [1.0 + step * self._stride for step in range(steps)]
         self._inputs, self._biases = _folded(model.head.embed, self._times)
 
+    def remember(self, memory: Memory) -> None:
+        """Have images and sequences read by what remembers those before."""
+        self.tower, self._projector = remembered(memory, self.tower, self._projector, self._plan)
+        self._read_prefix = memory.reading(self._language, 0)
+
     def encode(self, images: Tensor) -> Tensor | Visual:
         """As `Pi0.encode`; or fewer tokens, with what is known of them."""
-        return encoded(images, self.tower, self._model.body.vlm.multi_modal_projector, self._plan)
+        return encoded(images, self.tower, self._projector, self._plan)
 
     def prefill(self, visual: Tensor | Visual, prompt: Tensor, state: Tensor | None) -> Prefilled:
         """As `Pi0.prefill`, and what the expert makes of the state."""
         embedded = self._plan.tokens_of(visual)
         embeddings, attended = self._model.sequence(embedded, prompt)
         full = self._plan.begin(visual, embeddings, attended, start=0, words=(1, 0))
-        read, cache = self._language.read(full, 0, self._plan.before)
+        read, cache = self._read_prefix(full, 0, self._plan.before)
         following = self._visual_tokens + attended[:, embedded.shape[1] :].sum(dim=1, keepdim=True)  # of the state
         token = self._model.head.embed.state_proj(self._model.padded(state, embedded))[:, None]
         mask = _mask(read.attended, 1) if read.padded else None

@@ -6,15 +6,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vla.accelerate.lean.decoder import Decoder, Tokens
+from vla.accelerate.lean.decoder import Decoder, KeyValues, ReadPrefix, Tokens
 from vla.accelerate.lean.encoder import Encode
 from vla.accelerate.lean.layer import Layer
-from vla.accelerate.lean.vision import Tower, Watched, tower
+from vla.accelerate.lean.vision import Projected, Tower, Watched, tower
 from vla.accelerate.reduction.calls import Features
 from vla.accelerate.reduction.layout import Visual, layout_of
 from vla.accelerate.reduction.plan import Plan
-from vla.accelerate.stages import TokenReduction
+from vla.accelerate.stages import Memory, TokenReduction
 from vla.models.trunk import Trunk
+
+_FIRST = 1  # token before the visual ones
 
 
 class LeanTrunk:
@@ -26,7 +28,8 @@ class LeanTrunk:
         reductions: the recipe's token techniques.
 
     Attributes:
-        tower: the vision tower; what reads images instead may be put in its place.
+        tower: the vision tower, or what reads images instead.
+        decoder: the language model.
 
     Raises:
         InputError: if one of them does not fit the model.
@@ -40,10 +43,17 @@ class LeanTrunk:
         self.decoder = Decoder(
             model.language.llama, decoder_layer, gemma=False, causal=True, positions=model.config.max_tokens
         )
+        self._projector: Callable[[Tensor], Tensor] = model.projector
+        self._read_prefix: ReadPrefix = self.decoder.read
+
+    def remember(self, memory: Memory) -> None:
+        """Have images and sequences read by what remembers those before."""
+        self.tower, self._projector = remembered(memory, self.tower, self._projector, self._plan)
+        self._read_prefix = memory.reading(self.decoder, _FIRST)
 
     def encode(self, images: Tensor) -> Tensor | Visual:
         """As `Trunk.encode`; or fewer tokens, with what is known of them."""
-        return encoded(images, self.tower, self._model.projector, self._plan)
+        return encoded(images, self.tower, self._projector, self._plan)
 
     def last_hidden(self, visual: Tensor | Visual, prompt: Tensor, state: Tensor | None) -> Tensor:
         """(batch, language_width) of the last token after the final norm, as `CogAct.prefill`."""
@@ -56,13 +66,20 @@ class LeanTrunk:
         following = read.positions.flatten(2)[:, -1:, 0] if read.positions.ndim > 2 else read.positions[:, -1:]
         return Prefilled(self.decoder.norm(read.hidden), following + 1, read.attended, read.padded, tuple(cache))
 
-    def _read(
-        self, visual: Tensor | Visual, prompt: Tensor, state: Tensor | None
-    ) -> tuple[Tokens, list[tuple[Tensor, Tensor]]]:
+    def _read(self, visual: Tensor | Visual, prompt: Tensor, state: Tensor | None) -> tuple[Tokens, KeyValues]:
         sequence = self._model.sequence(self._plan.tokens_of(visual), prompt, state)
         words = (int(self._model.state_projector is not None), len(self._model.config.ending))
-        tokens = self._plan.begin(visual, *sequence, start=1, words=words)
-        return self.decoder.read(tokens, 1, self._plan.before)
+        tokens = self._plan.begin(visual, *sequence, start=_FIRST, words=words)
+        return self._read_prefix(tokens, 1, self._plan.before)
+
+
+def remembered(
+    memory: Memory, tower: Tower, projector: Callable[[Tensor], Tensor], plan: Plan
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Tower and projector with a memory around both; around the tower alone where its own tokens are needed too."""
+    if plan.of_encoder:
+        return memory.around(tower), projector
+    return memory.around(Projected(tower, projector)), lambda tokens: tokens
 
 
 def encoded(images: Tensor, tower: Tower, projector: Callable[[Tensor], Tensor], plan: Plan) -> Tensor | Visual:
@@ -153,9 +170,7 @@ class LeanWriter:
         attended, following = prefilled.attended[:, :-count], prefilled.following - count
         return Prefilled(prefilled.hidden[:, :-count], following, attended, prefilled.padded, cache)
 
-    def _read(
-        self, prefilled: Prefilled, words: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    def _read(self, prefilled: Prefilled, words: Tensor, mask: Tensor | None) -> tuple[Tensor, KeyValues]:
         """Hidden states after the final norm; keys and values of everything by layer."""
         turn = self._decoder.turn(prefilled.following + torch.arange(words.shape[1], device=words.device))
         hidden, cache = self._decoder.go_on(self._embed(words), turn, mask, prefilled.cache, words.shape[1])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vla.accelerate.lean.encoder import Encode, Encoder, KeyValue, dino_block, siglip_block, vit_block
+from vla.accelerate.lean.encoder import Encode, Encoder, dino_block, siglip_block, vit_block
 from vla.accelerate.lean.linear import norm
 from vla.accelerate.reduction.calls import Features
 from vla.accelerate.reduction.merging import Merge, Merger
@@ -33,13 +33,15 @@ class Patches:
         self._positions, self._first = positions, first
         self._made: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """(batch, 3, height, width) -> (batch, first + patches, width)."""
+    def __call__(self, images: Tensor, some: Tensor | None = None) -> Tensor:
+        """(batch, 3, height, width) -> (batch, first + patches, width); of (batch, some) int64 patches if given."""
         batch, channels, height, width = images.shape
         side = self._side
         cut = images.reshape(batch, channels, height // side, side, width // side, side).permute(0, 2, 4, 1, 3, 5)
         flat = cut.reshape(batch, -1, channels * side * side)  # (batch, patches, 3 * side * side)
         positions, first = self._of_size(height, width)
+        if some is not None:
+            flat, positions = flat.gather(1, some[..., None].expand(-1, -1, flat.shape[-1])), positions[0, some]
         patches = functional.linear(flat.to(self._weight.dtype), self._weight, self._bias) + positions
         return patches if first is None else torch.cat([first.expand(batch, -1, -1), patches], dim=1)
 
@@ -71,13 +73,13 @@ class Blocks:
     """A tower as embeddings, blocks and a final norm.
 
     Args:
-        patches: images -> tokens.
+        patches: images -> tokens, of some patches only if asked to.
         encoder: the blocks.
         first: tokens before the patches, which are not handed on.
         last: the final norm; None: there is none.
     """
 
-    def __init__(self, patches: Images, encoder: Encoder, first: int, last: Images | None) -> None:
+    def __init__(self, patches: Patches, encoder: Encoder, first: int, last: Images | None) -> None:
         self._patches, self._encoder, self._first, self._last = patches, encoder, first, last
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -91,40 +93,24 @@ class Blocks:
         tokens = found.tokens if self._last is None else self._last(found.tokens)
         return found._replace(tokens=tokens), merges
 
-    def again(self, images: Tensor, patches: Tensor | None, kept: "Kept | None") -> "Kept":
+    def again(self, images: Tensor, patches: Tensor | None, keys: Any) -> tuple[Tensor, Any]:
         """Images that are like earlier ones: only some patches are read again.
 
         Args:
             images: (rows, channels, height, width).
             patches: (rows, some) int64: which; None: all.
-            kept: of the earlier images, unless `patches` is None.
+            keys: of the earlier images, as they were given, unless `patches` is None.
+
+        Returns:
+            (rows, some, width) of these patches; keys and values of all tokens by block.
         """
-        hidden = self._patches(images)
-        if patches is None or kept is None:
-            made, keys = self._encoder.again(hidden, None, ())
-            return Kept((keys,), (self._normed(made[:, self._first :]),))
-        before = torch.arange(self._first, device=patches.device).expand(len(patches), -1)
-        where = torch.cat([before, self._first + patches], dim=1)
-        some = hidden.gather(1, where[..., None].expand(-1, -1, hidden.shape[-1]))
-        made, keys = self._encoder.again(some, where, kept.keys[0])
-        fresh = self._normed(made[:, self._first :])
-        at = patches[..., None].expand_as(fresh)
-        return Kept((keys,), (kept.features[0].scatter(1, at, fresh),))
-
-    def _normed(self, tokens: Tensor) -> Tensor:
-        return tokens if self._last is None else self._last(tokens)
-
-
-class Kept(NamedTuple):
-    """What one tower, or two side by side, made of images.
-
-    Attributes:
-        keys: keys and values of all tokens, by tower and block.
-        features: by tower, (rows, patches, width).
-    """
-
-    keys: tuple[tuple[KeyValue, ...], ...]
-    features: tuple[Tensor, ...]
+        where = None
+        if patches is not None:
+            before = torch.arange(self._first, device=patches.device).expand(len(patches), -1)
+            where = torch.cat([before, self._first + patches], dim=1)
+        made, keys = self._encoder.again(self._patches(images, patches), where, keys)
+        tokens = made[:, self._first :]
+        return (tokens if self._last is None else self._last(tokens)), keys
 
 
 class Fused:
@@ -145,17 +131,29 @@ class Fused:
         beside, _ = self._siglip.watched(for_siglip, Watched(None, False), merges)
         return found._replace(tokens=torch.cat([found.tokens, beside.tokens], dim=-1)), merges
 
-    def again(self, images: Tensor, patches: Tensor | None, kept: Kept | None) -> Kept:
+    def again(self, images: Tensor, patches: Tensor | None, keys: Any) -> tuple[Tensor, Any]:
+        """As `Blocks.again`, with the keys of both."""
+        for_dino, for_siglip = images.split(3, dim=1)
+        of_dino, of_siglip = keys or (None, None)
+        dino, of_dino = self._dino.again(for_dino, patches, of_dino)
+        siglip, of_siglip = self._siglip.again(for_siglip, patches, of_siglip)
+        return torch.cat([dino, siglip], dim=-1), (of_dino, of_siglip)
+
+
+class Projected:
+    """A tower and the projector behind it, which sees every patch by itself."""
+
+    def __init__(self, tower: "Tower", projector: Callable[[Tensor], Tensor]) -> None:
+        self._tower, self._projector = tower, projector
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> (batch, patches, language_width)."""
+        return self._projector(self._tower(images))
+
+    def again(self, images: Tensor, patches: Tensor | None, keys: Any) -> tuple[Tensor, Any]:
         """As `Blocks.again`."""
-        views = images.split(3, dim=1)
-        parts = (
-            (None, None)
-            if kept is None
-            else (Kept(kept.keys[:1], kept.features[:1]), Kept(kept.keys[1:], kept.features[1:]))
-        )
-        towers = zip((self._dino, self._siglip), views, parts, strict=True)
-        dino, siglip = (tower.again(view, patches, part) for tower, view, part in towers)
-        return Kept(dino.keys + siglip.keys, dino.features + siglip.features)
+        tokens, keys = self._tower.again(images, patches, keys)
+        return self._projector(tokens), keys
 
 
 Tower = Blocks | Fused

@@ -1,7 +1,8 @@
 """What a vision tower remembers of each session, and which patches it reads again."""
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,19 +11,43 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from vla.accelerate.lean.decoder import Decoder, ReadPrefix
 from vla.accelerate.stages import Frame
+from vla.api import InputError
 
+_SIZES = 8  # numbers of patches that can be read again: few, so that what is prepared for a shape is used again
 MOST_SESSIONS = 64  # the one not heard of for longest is forgotten first: its next image is read whole
 
 
 class Rules(NamedTuple):
-    """When a patch is read again: the options of `vla.accelerate.temporal.static_patches.StaticPatches`."""
+    """When a patch is read again.
+
+    Attributes:
+        budget: share of each camera's patches that are read again at most.
+        threshold: cosine of a patch's pixels and a 1, so that black ones have one too, with those it was last read
+            from, below which it has changed.
+        every: steps after which the whole image is read at the latest.
+        gripper: change of the gripper's opening since the whole image was read that has it read again.
+        relevant: share of the patches that are read again whether or not they changed: those that the instruction
+            attended to most in the step before.
+    """
 
     budget: float
     threshold: float
-    relevant: float
     every: int
     gripper: float
+    relevant: float = 0.0
+
+    def check(self, method: str) -> None:
+        """Raise `InputError` on a value outside its range."""
+        for name, low in (("budget", 0), ("threshold", -1), ("relevant", 0)):
+            value = getattr(self, name)
+            if not _number(value) or not low <= value <= 1 or (name == "budget" and value == 0):
+                raise InputError(f"temporal={method}: {name} must be a share up to 1, got {value!r}")
+        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
+            raise InputError(f"temporal={method}: every must be a whole number of at least 1, got {self.every!r}")
+        if not _number(self.gripper) or self.gripper < 0:
+            raise InputError(f"temporal={method}: gripper must be a number of at least 0, got {self.gripper!r}")
 
 
 @dataclass
@@ -30,19 +55,25 @@ class Remembered:
     """Of one session.
 
     Attributes:
-        kept: what the tower made of its images, a `vla.accelerate.lean.vision.Kept` with a row for each camera.
+        tokens: (cameras, patches, width) of its images.
+        keys: and values in the tower's blocks, tensors with a row for each camera.
         pixels: (cameras, patches, numbers) that each patch was last read from.
         step, gripper: of the newest observation, and of the one whose images were read whole.
         age: steps since then.
+        chosen: (cameras, some) indices of the patches that were read again in the newest one; None: all.
         relevance: (cameras, patches) attention of the instruction in the step before, or None.
+        language: what a language model remembers of it.
     """
 
-    kept: Any
+    tokens: Tensor
+    keys: Any
     pixels: Tensor
     step: int
     gripper: float | None
-    age: int
+    age: int = 0
+    chosen: Tensor | None = None
     relevance: Tensor | None = None
+    language: Any = None
 
 
 class Sessions:
@@ -62,6 +93,15 @@ class Sessions:
     def around(self, tower: Any) -> Callable[[Tensor], Tensor]:
         """See `Memory.around`."""
         return partial(self._features, tower)
+
+    def reading(self, language: Decoder, start: int) -> ReadPrefix:
+        """See `Memory.reading`: as ever."""
+        return language.read
+
+    @property
+    def newest(self) -> list[Remembered]:
+        """Of the sessions of the newest images, row by row; none if these were of no session."""
+        return [self._known[frame.session] for frame in self._frames]
 
     def begin(self, frames: Sequence[Frame], pixels: Tensor) -> None:
         """See `Memory.begin`."""
@@ -84,16 +124,14 @@ class Sessions:
     def _features(self, tower: Any, images: Tensor) -> Tensor:
         """(batch * cameras, channels, height, width) -> (batch * cameras, patches, width)."""
         if self._pixels is None:
+            self._frames = ()
             return tower(images)
         shown, self._pixels = _patches(self._pixels, self._side), None  # (batch, cameras, patches, numbers)
         views = images.unflatten(0, shown.shape[:2])  # (batch, cameras, channels, height, width)
         chosen = [self._chosen(frame, now) for frame, now in zip(self._frames, shown, strict=True)]
-        again = [row for row, patches in enumerate(chosen) if patches is not None]
-        whole = [row for row, patches in enumerate(chosen) if patches is None]
-        for rows in filter(None, (again, whole)):
+        for rows in alike_in(None if patches is None else patches.shape[1] for patches in chosen):
             self._read(tower, rows, views, shown, [chosen[row] for row in rows])
-        known = [self._known[frame.session].kept.features for frame in self._frames]
-        return torch.cat([torch.cat(features, dim=-1) for features in known])
+        return torch.cat([known.tokens for known in self.newest])
 
     def _chosen(self, frame: Frame, now: Tensor) -> Tensor | None:
         """(cameras, some) indices of the patches to read again; None: all."""
@@ -108,34 +146,37 @@ class Sessions:
             watched = known.relevance.topk(round(rules.relevant * patches), dim=1).indices
             needed = needed.scatter(1, watched, True)
             urgent = urgent.scatter_add(1, watched, torch.full_like(urgent[:, :1], 3.0).expand_as(watched))
-        budget = max(1, round(rules.budget * patches))
-        if int(needed.sum(dim=1).max()) > budget:
+        budget, most = max(1, round(rules.budget * patches)), int(needed.sum(dim=1).max())
+        if most > budget:
             return None
-        return urgent.topk(budget, dim=1).indices.sort(dim=1).values
+        step = max(1, round(budget / _SIZES))
+        count = min(budget, step * max(1, math.ceil(most / step)))
+        return urgent.topk(count, dim=1).indices.sort(dim=1).values
 
     def _read(self, tower: Any, rows: list[int], views: Tensor, shown: Tensor, chosen: list[Tensor | None]) -> None:
-        """Read images of several sessions, all of them whole or all in part, and remember.
+        """Read images of several sessions, as many patches of each, and remember.
 
         Each session keeps tensors of its own: a view would keep the whole batch's in memory.
         """
         frames = [self._frames[row] for row in rows]
         known = [self._known.get(frame.session) for frame in frames]
-        kept = patches = None
+        keys = patches = None
         if chosen[0] is not None:
             patches = torch.cat([some for some in chosen if some is not None])  # (rows * cameras, some)
-            kept = _joined([each.kept for each in known if each is not None])
-        made = tower.again(views[rows].flatten(0, 1), patches, kept)
+            keys = pytree.tree_map(lambda *each: torch.cat(each), *[each.keys for each in known if each is not None])
+        made = tower.again(views[rows].flatten(0, 1), patches, keys)  # tokens, keys
         cameras = views.shape[1]
         for place, (row, frame, before) in enumerate(zip(rows, frames, known, strict=True)):
             mine = slice(place * cameras, (place + 1) * cameras)
             part = made if len(rows) == 1 else pytree.tree_map(lambda tensor, mine=mine: tensor[mine].clone(), made)
             some = chosen[place]
             if some is None or before is None:
-                self._known[frame.session] = Remembered(part, shown[row].clone(), frame.step, frame.gripper, 0)
+                of_now = (shown[row].clone(), frame.step, frame.gripper)
+                self._known[frame.session] = Remembered(part[0], part[1], *of_now)
             else:
-                at = some[..., None].expand(-1, -1, shown.shape[-1])
-                before.pixels = before.pixels.scatter(1, at, shown[row].gather(1, at))
-                before.kept, before.step, before.age = part, frame.step, before.age + 1
+                before.tokens = put(before.tokens, some, part[0])
+                before.pixels = put(before.pixels, some, shown[row].gather(1, _columns(some, shown.shape[-1])))
+                before.keys, before.step, before.age, before.chosen = part[1], frame.step, before.age + 1, some
             self._known.move_to_end(frame.session)
             if len(self._known) > max(MOST_SESSIONS, len(self._frames)):
                 self._known.popitem(last=False)
@@ -163,6 +204,22 @@ def _patches(pixels: Tensor, side: int) -> Tensor:
     return cut.movedim(2, -3).flatten(2, 3).flatten(3)
 
 
-def _joined(kept: Sequence[Any]) -> Any:
-    """What several sessions have, as one batch."""
-    return pytree.tree_map(lambda *tensors: torch.cat(tensors), *kept)
+def alike_in(what: Iterable[Hashable]) -> list[list[int]]:
+    """Indices of the same values."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, value in enumerate(what):
+        groups.setdefault(value, []).append(index)
+    return list(groups.values())
+
+
+def put(kept: Tensor, at: Tensor, fresh: Tensor) -> Tensor:
+    """(rows, tokens, width) with (rows, some, width) at (rows, some) indices."""
+    return kept.scatter(1, _columns(at, kept.shape[-1]), fresh)
+
+
+def _columns(at: Tensor, width: int) -> Tensor:
+    return at[..., None].expand(-1, -1, width)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

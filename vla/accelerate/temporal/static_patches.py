@@ -1,10 +1,10 @@
 """Reads again only the patches that changed since they were last read, in the vision tower (after VLA-Cache).
 
 VLA-Cache (arXiv 2502.02175) calls a patch static if its pixels' cosine with the earlier frame is at least 0.996, takes
-out of the static ones what the text attended to in the step before, and reuses the rest in the language model. Here the
-vision tower is where patches are reused: the tokens of static patches keep their keys and values in every block, and
-only the others go through it. How many go is fixed, so that every such step costs the same; when more have changed,
-when the gripper moves, or after a number of steps, the whole image is read.
+out of the static ones what the text attended to in the step before, and reuses the rest in the language model, as
+`static_tokens` does. Here only the vision tower reuses patches: those that are static keep their keys and values in
+every block, and only the others go through it. How many go is one of eight numbers, the smallest that is enough; when
+more have changed than the greatest, when the gripper moves, or after a number of steps, the whole image is read.
 
 A patch is compared with the frame it was last read from, not with the frame before, so slow changes add up to be seen.
 """
@@ -27,17 +27,12 @@ from vla.models.family import ActionModel
 
 @dataclass(frozen=True)
 class StaticPatches(Temporal):
-    """Reads a fixed share of the patches, those that changed most, and now and then all.
+    """Reads the patches that changed, and now and then all.
 
     Args:
-        budget: share of each camera's patches that are read again; 1.0 reads all in every step.
-        threshold: cosine of a patch's pixels and a 1, so that black ones have one too, with those it was last read
-            from, below which it has changed.
-        relevant: share of the patches that are read again whether or not they changed: those that the instruction
-            attended to most in the step before.
-        layer: where in the language model that attention is taken, as a share of its depth.
-        every: steps after which the whole image is read at the latest.
-        gripper: change of the gripper's opening since the whole image was read that has it read again.
+        budget, threshold, every, gripper, relevant: see `vla.accelerate.temporal.sessions.Rules`; a budget of 1.0
+            reads all patches in every step.
+        layer: where in the language model the instruction's attention is taken, as a share of its depth.
 
     Raises:
         InputError: on a value outside its range.
@@ -52,20 +47,18 @@ class StaticPatches(Temporal):
     gripper: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, low in (("budget", 0), ("threshold", -1), ("relevant", 0), ("layer", 0)):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not low <= value <= 1 or (name == "budget" and value == 0):
-                raise InputError(f"temporal=static_patches: {name} must be a share up to 1, got {value!r}")
+        self._rules.check(self.method)
+        number = isinstance(self.layer, int | float) and not isinstance(self.layer, bool)
+        if not number or not 0 <= self.layer <= 1:
+            raise InputError(f"temporal=static_patches: layer must be a share up to 1, got {self.layer!r}")
         if self.relevant > self.budget:
             raise InputError(
                 f"temporal=static_patches: relevant={self.relevant} patches do not fit into budget={self.budget}"
             )
-        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise InputError(f"temporal=static_patches: every must be a whole number of at least 1, got {self.every!r}")
-        number = isinstance(self.gripper, int | float) and not isinstance(self.gripper, bool)
-        if not number or self.gripper < 0:
-            raise InputError(f"temporal=static_patches: gripper must be a number of at least 0, got {self.gripper!r}")
+
+    @property
+    def _rules(self) -> Rules:
+        return Rules(self.budget, self.threshold, self.every, self.gripper, self.relevant)
 
     def unfit(self, model: ActionModel) -> str | None:
         if self.budget < 1 and self.relevant > 0 and len(model.decoders[0].layers) < 2:
@@ -75,8 +68,7 @@ class StaticPatches(Temporal):
     def remembering(self, model: ActionModel) -> tuple[Memory, TokenReduction | None] | None:
         if self.budget == 1:
             return None
-        rules = Rules(self.budget, self.threshold, self.relevant, self.every, self.gripper)
-        sessions = Sessions(rules, model.config.patch_size)
+        sessions = Sessions(self._rules, model.config.patch_size)
         if self.relevant == 0:
             return sessions, None
         depth = len(model.decoders[0].layers)
