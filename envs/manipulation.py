@@ -45,6 +45,7 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         goal: what is asked for in this episode.
         judge: watches this episode.
         success: what the judge saw last.
+        draws: False leaves images out of observations for as long as it is.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 - gymnasium's own class attribute
@@ -71,6 +72,7 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.render_mode = "rgb_array" if render else None
         self._image_size = image_size
         self._renderer: CameraRenderer | None = None
+        self.draws = True
         self.start = self.task.official_start(0)
         self.goal: Goal = self.start.goals[0]
         self.judge: Judge
@@ -275,7 +277,8 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self._renderer = CameraRenderer(model, self._image_size, matched, self.staging.overlay)
 
     def _observation(self) -> dict[str, Any]:
-        return {"images": {self.camera_name: self.render()} if self._renderer else {}, "state": self._state()}
+        drawn = {self.camera_name: self.render()} if self._renderer and self.draws else {}
+        return {"images": drawn, "state": self._state()}
 
     def _state(self) -> NDArray[np.float32]:
         position, rotation = self.world.controller.tool_pose(self.world.data)

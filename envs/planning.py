@@ -6,6 +6,8 @@ from ruckig import InputParameter, Ruckig, Trajectory
 from envs.geometry import Matrix, Vector
 from envs.robot import MotionLimits
 
+_ROUNDING = 1e-9  # [rad] and [rad/s]
+
 
 def plan(start: Vector, velocity: Vector, goal: Vector, limits: MotionLimits, times: Vector) -> tuple[Matrix, Matrix]:
     """Path from a moving start to rest at a goal; all joints arrive together.
@@ -21,9 +23,10 @@ def plan(start: Vector, velocity: Vector, goal: Vector, limits: MotionLimits, ti
         positions (T, J) [rad] and velocities (T, J) [rad/s].
     """
     joints = len(start)
+    there = (np.abs(goal - start) < _ROUNDING) & (np.abs(velocity) < _ROUNDING)  # Ruckig finds no path of no length
     problem = InputParameter(joints)
-    problem.current_position = start
-    problem.current_velocity = np.clip(velocity, -limits.velocity, limits.velocity)
+    problem.current_position = np.where(there, goal, start)
+    problem.current_velocity = np.where(there, 0, np.clip(velocity, -limits.velocity, limits.velocity))
     problem.target_position = goal
     problem.max_velocity = [limits.velocity] * joints
     problem.max_acceleration = [limits.acceleration] * joints

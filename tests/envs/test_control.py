@@ -238,3 +238,13 @@ def test_without_a_planner_the_servos_get_the_target_at_once() -> None:
     arm = Arm(widowx.ROBOT)
     arm.step(0.02)
     assert np.ptp(arm.controller.servo_targets, axis=0).max() == 0.0
+
+
+def test_a_path_to_where_the_joints_are_has_no_length() -> None:
+    """Rounding of a resting gripper once was a path that Ruckig could not find."""
+    start = np.array([0.649949999999999, 0.6499500000000012])
+    goal, velocity = np.full(2, 0.64995), np.array([1.377411440275379e-15, -1.83075738730015e-16])
+    limits = MotionLimits(velocity=1.0, acceleration=7.0, jerk=50.0)
+    positions, velocities = plan(start, velocity, goal, limits, np.linspace(0, 0.3, 4))
+    np.testing.assert_allclose(positions, np.tile(goal, (4, 1)), atol=1e-9)
+    np.testing.assert_allclose(velocities, 0, atol=1e-9)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import envs
 from envs.backdrop import averaged, photograph
 from envs.errors import EnvError, UnknownNameError
 from envs.rendering import CameraRenderer
@@ -145,3 +146,20 @@ def test_closing_twice_does_no_harm() -> None:
 def test_averaging_keeps_the_mean_of_every_block() -> None:
     picture = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
     np.testing.assert_array_equal(averaged(picture, 2)[0, 0], picture[:, :2].reshape(-1, 3).mean(axis=0).round())
+
+
+def test_images_left_out_change_nothing_else() -> None:
+    """What is drawn later does not depend on what was drawn before."""
+    shown = []
+    for draws in (True, False):
+        environment = envs.make("widowx_spoon_on_towel", image_size=(64, 64))
+        environment.reset(seed=4)
+        environment.draws = draws
+        seen, *_ = environment.step(np.array([0.01, 0, -0.02, 0, 0, 0.1, -1], dtype=np.float32))
+        assert bool(seen["images"]) is draws
+        environment.draws = True
+        shown.append((seen["state"], environment.step(environment.hold_action)[0]))
+        environment.close()
+    (state, last), (other_state, other_last) = shown
+    np.testing.assert_array_equal(state, other_state)
+    np.testing.assert_array_equal(last["images"]["3rd_view_camera"], other_last["images"]["3rd_view_camera"])

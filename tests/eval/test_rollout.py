@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from eval.rollout import Episode, check_fit, rollout, stable_hash
 from tests.eval.toy import QUANTITIES, SPEC, STEPS, Scripted, ToyWorld
@@ -47,6 +49,22 @@ def test_observers_see_every_observation_the_world_gave() -> None:
     rollout(ToyWorld(), Scripted(0, 0), EPISODE, OpenLoop(3), [observations.append])
     assert [observation.step for observation in observations] == list(range(STEPS + 1))
     assert {observation.session for observation in observations} == {EPISODE.session}
+
+
+@pytest.mark.parametrize(("watched", "drawn"), [(False, [1, 3, 5]), (True, [0, 1, 2, 3, 4, 5])])
+def test_images_that_nobody_looks_at_are_not_drawn(watched: bool, drawn: list[int]) -> None:
+    class Drawing(ToyWorld):
+        draws, steps_drawn, steps = True, [], 0
+
+        def step(self, action: NDArray[np.float32]) -> Any:
+            self.steps_drawn += [self.steps] if self.draws else []
+            self.steps += 1
+            return super().step(action)
+
+    world, seen = Drawing(), []
+    rollout(world, Scripted(0, 0), EPISODE, OpenLoop(2), [seen.append] if watched else [])
+    assert world.steps_drawn == drawn
+    assert world.draws
 
 
 def test_what_was_measured_before_an_exception_is_kept() -> None:
