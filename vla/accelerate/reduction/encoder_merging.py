@@ -15,20 +15,24 @@ from vla.api import InputError
 
 @dataclass(frozen=True)
 class Merging(TokenReduction):
-    """Merges about as many patches in every block from the first one on.
+    """Merges about as many patches in each of some blocks.
 
     Args:
         budget: tokens of each camera that are left after the tower; the same for all cameras.
         first: block with the first merge, counted from 0; or share of the blocks that stay whole.
+        blocks: how many blocks merge, or which share of those from the first on: the fewer, the sooner the tokens are few
+            and the choice is made once, but by what the tower knew early.
     """
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"budget": 0.75}
     budget: Any = ALL
     first: Any = 0.34
+    blocks: Any = ALL
 
     def __post_init__(self) -> None:
         fixed(self.method, self.budget)
         check_amount(self.method, "first", self.first)
+        check_amount(self.method, "blocks", self.blocks, 1)
 
     def merger(self, merges: dict[int, int]) -> Merger:
         """What merges.
@@ -48,7 +52,9 @@ class Merging(TokenReduction):
             raise InputError(f"{self.method} acts on single images: give all cameras one budget, got {list(counts)}")
         if counts == layout.counts:
             return Bound(layout, None)
-        merges = schedule(self.method, layout.counts[0], counts[0], self._first(layout.blocks), layout.blocks)
+        first = self._first(layout.blocks)
+        last = min(first + amount(self.blocks, layout.blocks - first), layout.blocks)
+        merges = schedule(self.method, layout.counts[0], counts[0], first, last)
         return Bound(layout.left(counts), self.merger(merges))
 
     def _first(self, blocks: int) -> int:
@@ -58,19 +64,19 @@ class Merging(TokenReduction):
         return first
 
 
-def schedule(method: str, tokens: int, left: int, first: int, blocks: int) -> dict[int, int]:
-    """Block -> merges, as even as can be.
+def schedule(method: str, tokens: int, left: int, first: int, end: int) -> dict[int, int]:
+    """Block -> merges, as even as can be from block `first` on and before `end`.
 
     Raises:
         InputError: if a block would have to merge more than half of its tokens.
     """
     merges, now = {}, tokens
-    for block in range(first, blocks):
-        count = -(-(now - left) // (blocks - block))
+    for block in range(first, end):
+        count = -(-(now - left) // (end - block))
         if count > now // 2:
             raise InputError(
                 f"{method} halves the tokens at most once a block: budget {left} of {tokens} is too few for the "
-                f"{blocks - first} blocks from {first} on"
+                f"{end - first} blocks from {first} on"
             )
         if count:
             merges[block] = count
