@@ -14,13 +14,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from cadence_configs.command import WRONG_USAGE
+from eval import markdown
 from eval.compare.comparison import compare
 from eval.compare.runs import check_starts, read
 from eval.results import write_atomically
@@ -33,13 +34,25 @@ FRONT, OTHERS = "#1f5f8b", "#8a949e"
 
 
 @dataclass(frozen=True)
+class Apart:
+    """Difference of two rates on the same starts, its 95% interval, and the p of an exact McNemar test."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
 class Point:
     """One recipe.
 
     Attributes:
         milliseconds: median of one answer, end to end.
         success, low, high: rate and its 95% interval.
-        difference: from the first recipe on the same starts; None for itself.
+        gflops, parameters: counted.
+        episodes: that the rate is of.
+        apart: how far it is from the first recipe on the same starts; None for itself.
         on_front: no other recipe is faster with at least this success.
     """
 
@@ -48,7 +61,10 @@ class Point:
     success: float
     low: float
     high: float
-    difference: float | None
+    gflops: float
+    parameters: int
+    episodes: int
+    apart: Apart | None = None
     on_front: bool = False
 
 
@@ -79,7 +95,7 @@ def marked(points: Sequence[Point]) -> list[Point]:
     ordered = sorted(points, key=lambda point: (point.milliseconds, -point.success))
     best, found = -1.0, []
     for point in ordered:
-        found.append(Point(**{**asdict(point), "on_front": point.success > best}))
+        found.append(replace(point, on_front=point.success > best))
         best = max(best, point.success)
     return found
 
@@ -115,14 +131,31 @@ def draw(points: Sequence[Point]) -> Figure:
 
 def table(points: Sequence[Point]) -> str:
     """Markdown."""
-    lines = ["| recipe | ms | success | 95% interval | difference | on the front |", "|---|---|---|---|---|---|"]
-    for point in points:
-        change = "-" if point.difference is None else f"{100 * point.difference:+.1f}"
-        interval = f"[{100 * point.low:.1f}, {100 * point.high:.1f}]"
-        front = "yes" if point.on_front else ""
-        cells = (point.recipe, f"{point.milliseconds:.1f}", f"{100 * point.success:.1f}", interval, change, front)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return markdown.table(_HEADER, [_cells(point) for point in points])
+
+
+_HEADER = (
+    "Recipe",
+    "ms",
+    "GFLOP",
+    "M parameters",
+    "n",
+    "success, %",
+    "difference, points",
+    "McNemar p",
+    "on the front",
+)
+
+
+def _cells(point: Point) -> list[str]:
+    numbers = [f"{point.milliseconds:.1f}", f"{point.gflops:.2f}", f"{point.parameters / 1e6:.2f}"]
+    success = f"{100 * point.success:.1f} [{100 * point.low:.0f}, {100 * point.high:.0f}]"
+    apart = point.apart
+    change = ["-", "-"]
+    if apart is not None:
+        between = f"[{100 * apart.low:.1f}, {100 * apart.high:.1f}]"
+        change = [f"{100 * apart.difference:+.1f} {between}", "<0.001" if apart.p < 1e-3 else f"{apart.p:.3f}"]
+    return [point.recipe, *numbers, str(point.episodes), success, *change, "yes" if point.on_front else ""]
 
 
 def _evaluate(names: Sequence[str], out: Path, keys: Sequence[str]) -> dict[str, str]:
@@ -140,33 +173,42 @@ def _evaluate(names: Sequence[str], out: Path, keys: Sequence[str]) -> dict[str,
 
 def _profile(names: Sequence[str], out: Path, keys: Sequence[str]) -> None:
     """Measure milliseconds, unless they are there for all of these recipes."""
-    if set(names) <= set(_milliseconds(out)):
+    if set(names) <= set(_profiled(out)):
         return
     command = [_beside("cadence-profile"), f"accel=[{','.join(names)}]", f"out={out / 'profile'}", *keys]
     print(" ".join(command), flush=True)
     subprocess.run(command, check=True)
 
 
-def _milliseconds(out: Path) -> dict[str, float]:
+def _profiled(out: Path) -> dict[str, Any]:
+    """Recipe -> its row of the profile."""
     path = out / "profile" / "profile.json"
     if not path.is_file():
         return {}
-    return {row["recipe"]: row["stages_ms"]["total"]["p50"] for row in json.loads(path.read_text())["rows"]}
+    return {row["recipe"]: row for row in json.loads(path.read_text())["rows"]}
 
 
 def _points(names: Sequence[str], out: Path) -> list[Point]:
     runs = [read(out / name, name) for name in names]
     check_starts(runs)
     content = compare(runs, MEASURE, MARGIN)
-    milliseconds = _milliseconds(out)
-    apart = {each["run"]: each["overall"]["difference"] for each in content["comparisons"]}
-    return [_point(run, milliseconds, apart) for run in content["runs"] if run["name"] in milliseconds]
+    profiled = _profiled(out)
+    apart = {each["run"]: _apart(each["overall"]) for each in content["comparisons"]}
+    return [
+        _point(run, profiled[run["name"]], apart.get(run["name"])) for run in content["runs"] if run["name"] in profiled
+    ]
 
 
-def _point(run: Mapping[str, Any], milliseconds: Mapping[str, float], apart: Mapping[str, float]) -> Point:
-    name, mean = run["name"], run["mean"]
+def _apart(overall: Mapping[str, Any]) -> Apart:
+    low, high = overall["ci95"]
+    return Apart(overall["difference"], low, high, overall["p_value"])
+
+
+def _point(run: Mapping[str, Any], row: Mapping[str, Any], apart: Apart | None) -> Point:
+    mean = run["mean"]
     low, high = mean["ci95"] if len(run["tasks"]) > 1 else run["tasks"][0]["ci95"]
-    return Point(name, milliseconds[name], mean["success_rate"], low, high, apart.get(name))
+    counted = (row["gflops"], row["parameters"], mean["n"])
+    return Point(run["name"], row["stages_ms"]["total"]["p50"], mean["success_rate"], low, high, *counted, apart)
 
 
 def _beside(command: str) -> str:

@@ -93,7 +93,8 @@ def test_a_recipe_that_was_not_run_to_its_end_is_said_by_the_exit_status(
 ) -> None:
     for name in ("none", "unguided"):
         run(tmp_path / name, lambda number: number < 12, tasks=("toy",))
-    rows = [{"recipe": name, "stages_ms": {"total": {"p50": 5.0}}} for name in ("none", "unguided")]
+    counts = {"gflops": 1.5, "parameters": 4_000_000}
+    rows = [{"recipe": name, "stages_ms": {"total": {"p50": 5.0}}, **counts} for name in ("none", "unguided")]
     (tmp_path / "profile").mkdir()
     (tmp_path / "profile" / "profile.json").write_text(json.dumps({"rows": rows}))
     statuses = {"accel=fast": ended}
@@ -107,7 +108,7 @@ def test_a_recipe_that_was_not_run_to_its_end_is_said_by_the_exit_status(
 
 
 def point(recipe: str, milliseconds: float, success: float) -> Any:
-    return pareto.Point(recipe, milliseconds, success, success - 0.05, success + 0.05, None)
+    return pareto.Point(recipe, milliseconds, success, success - 0.05, success + 0.05, 1.5, 4_000_000, 207)
 
 
 def test_the_front_has_what_no_other_recipe_beats_in_both() -> None:

@@ -1,6 +1,7 @@
 """Selectors, mergers and budgets give what their papers' formulas give."""
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from vla.accelerate.tokens.grid_resample import operator
 from vla.accelerate.tokens.mctf import both_ways, likeness
 from vla.accelerate.tokens.ppe import patches_of
 from vla.accelerate.tokens.random import Random
-from vla.accelerate.tokens.tome import ByKeys
+from vla.accelerate.tokens.tome import ByKeys, ToMe
 from vla.accelerate.tokens.uniform_grid import UniformGrid
 
 CPU = torch.device("cpu")
@@ -233,6 +234,26 @@ def test_means_add_up_to_one_and_leave_what_comes_first_alone() -> None:
     torch.testing.assert_close(pool.sum(dim=-1), torch.ones(2, 7, dtype=torch.float64))
     assert torch.equal(join.sum(dim=1), torch.ones(2, 10, dtype=torch.float64))
     assert torch.equal(pool[:, :2, :2], torch.eye(2, dtype=torch.float64).expand(2, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"first": 0}, {0: 2, 1: 2, 2: 2, 3: 2}),
+        ({"first": 0.34}, {1: 3, 2: 3, 3: 2}),
+        ({"first": 0, "blocks": 1}, {0: 8}),
+        ({"first": 1, "blocks": 2}, {1: 4, 2: 4}),
+        ({"first": 2, "blocks": 9}, {2: 4, 3: 4}),
+        ({"first": 0, "blocks": 0.5}, {0: 4, 1: 4}),
+    ],
+)
+def test_as_many_patches_merge_in_each_of_the_blocks_that_merge(
+    options: dict[str, Any], expected: dict[int, int]
+) -> None:
+    (call,) = ToMe(budget=8, **options).calls(Layout((4, 4), (16,), 3, 4))
+    bound = call.bind(Layout((4, 4), (16,), 3, 4))
+    assert bound.layout.counts == (8,)
+    assert bound.act.merges == expected
 
 
 def test_mctf_weighs_and_merges_both_ways() -> None:

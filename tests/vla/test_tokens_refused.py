@@ -37,6 +37,7 @@ def reducing(policy: VlaPolicy, tokens: Any) -> VlaPolicy:
         ({"method": "efficientvla", "budget": 8, "layer": 9}, "layer 9 is not one that efficientvla"),
         ({"method": "random", "budget": [4, 4]}, r"budget \[4, 4\] is for 2 cameras, this model has 1"),
         ({"method": "fastv", "budget": {"table": [8, 4]}}, "budget.table has 2 layers, this model has 3"),
+        ({"method": "tome", "budget": 7, "blocks": 1, "first": 0}, "too few for the 1 blocks from 0 on"),
         ({"method": "tome", "first": 2, "budget": 12}, "first 2 leaves no block to merge in; this tower has 2"),
         (
             [{"method": "random", "budget": 8}, {"method": "uniform_grid", "budget": 9}],

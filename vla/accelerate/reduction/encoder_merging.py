@@ -20,7 +20,7 @@ class Merging(TokenReduction):
     Args:
         budget: tokens of each camera that are left after the tower; the same for all cameras.
         first: block with the first merge, counted from 0; or share of the blocks that stay whole.
-        blocks: how many blocks merge, or which share of those from the first on: the fewer, the sooner the tokens are few
+        blocks: how many blocks merge, or which share of those from the first on: the fewer, the sooner tokens are few
             and the choice is made once, but by what the tower knew early.
     """
 
