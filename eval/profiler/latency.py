@@ -3,10 +3,11 @@
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from torch import Tensor
 
@@ -23,6 +24,7 @@ PERCENTILES = (50, 90, 99)
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 _YARDSTICK_SIDE = 512
+_BANDS = 5  # of an image, one of which is new in each answer
 
 
 @dataclass
@@ -76,33 +78,47 @@ def measure(
     yardstick: Callable[[], None],
     on_round: Callable[[Sequence[Samples]], None] = lambda samples: None,
 ) -> list[Samples]:
-    """Time every policy on one observation, in turns (A B, B A, A B, …), so that a slow minute hits all alike.
+    """Time every policy on the same observations, in turns (A B, B A, A B, …), so that a slow minute hits all alike.
 
     Args:
         policies: to compare.
-        observation: fits all of them.
+        observation: fits all of them; each answer is to the next of what `later` makes of it.
         warm_up: answers of each before measuring.
         repeats: answers of each with stage timers, and as many without.
         yardstick: called before each round.
         on_round: called after each round over all policies, with what was measured so far.
     """
-    samples = [Samples() for _ in policies]
+    samples, coin = [Samples() for _ in policies], np.random.default_rng(0)
     for policy in policies:
-        for _ in range(warm_up):
-            policy.infer(observation)
+        policy.reset(observation.session)
+        for number in range(warm_up):
+            policy.infer(later(observation, number))
     for repeat in range(repeats):
         turn = list(zip(policies, samples, strict=True))
+        frames = [later(observation, warm_up + 2 * repeat + number) for number in range(2)]
+        order = coin.permutation(2)  # so that what happens in every eighth answer falls on both
         with _no_collection():
             yardstick()
             for policy, taken in turn if repeat % 2 == 0 else turn[::-1]:
-                timing = staged(policy, observation)
-                for stage in STAGES:
-                    taken.stages[stage].append(timing[stage])
-                for part in set(PARTS) & set(timing):
-                    taken.parts.setdefault(part, []).append(timing[part])
-                taken.total.append(end_to_end(policy, observation))
+                for seen, way in zip(frames, order, strict=True):
+                    _WAYS[way](policy, seen, taken)
         on_round(samples)
     return samples
+
+
+def _by_stage(policy: VlaPolicy, seen: Observation, taken: Samples) -> None:
+    timing = staged(policy, seen)
+    for stage in STAGES:
+        taken.stages[stage].append(timing[stage])
+    for part in set(PARTS) & set(timing):
+        taken.parts.setdefault(part, []).append(timing[part])
+
+
+def _whole(policy: VlaPolicy, seen: Observation, taken: Samples) -> None:
+    taken.total.append(end_to_end(policy, seen))
+
+
+_WAYS = (_by_stage, _whole)
 
 
 def staged(policy: VlaPolicy, observation: Observation) -> Mapping[str, float]:
@@ -155,11 +171,30 @@ def speedup(baseline: Sequence[float], compared: Sequence[float]) -> tuple[float
 
 
 def random_observation(spec: PolicySpec, instruction: str) -> Observation:
-    """Seeded noise that fits a policy; how long an answer takes does not depend on what is in the image."""
+    """Seeded noise that fits a policy; how long an answer takes does not depend on what noise it is."""
     random = np.random.default_rng(0)
     images = {c.name: random.integers(0, 256, (c.height, c.width, 3), dtype=np.uint8) for c in spec.cameras}
     state = random.uniform(-1, 1, len(spec.state)).astype(np.float32) if spec.state else None
     return Observation(images, instruction, state, session="profile")
+
+
+def later(observation: Observation, number: int) -> Observation:
+    """What is seen so many answers later: each time another fifth of every image is new.
+
+    It matters to policies that remember what they saw. A fifth is about what an arm's camera shows: of the patches of
+    the shipped tasks' demonstrations a median of 17% change from one answer to the next.
+    """
+    images = {}
+    for name, image in observation.images.items():
+        bands = np.array_split(image, _BANDS)
+        newest = [number - (number - band) % _BANDS for band in range(_BANDS)]  # when each was drawn; negative: never
+        drawn = [band if at < 0 else _noise(at, band) for at, band in zip(newest, bands, strict=True)]
+        images[name] = np.concatenate(drawn)
+    return replace(observation, images=images, step=observation.step + number)
+
+
+def _noise(seed: int, like: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, like.shape, dtype=np.uint8)
 
 
 @contextmanager

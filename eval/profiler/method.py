@@ -8,7 +8,8 @@ from eval.profiler.latency import TOTAL
 STAGES_AGREE = 0.05  # of the total
 QUIET = 1.1  # p90 over p50 of the same work
 METHOD = (
-    "batch of one; every recipe answers the same observation; warm-up first, then in each round every recipe in turn "
+    "batch of one; every recipe answers the same observations, from one to the next of which a fifth of every image "
+    "changes, as policies that remember images have to do with; warm-up first, then in each round every recipe in turn "
     "(A B, B A, A B, ...), once with stage timers and once without; the device is waited for at both ends of what is "
     "timed; Python's garbage collection waits until a round is over; total is end to end, from observation to actions "
     "in host memory, without stage timers; percentiles are measured values, so that p99 of fewer than 100 answers is "
@@ -16,8 +17,8 @@ METHOD = (
     "speedup is the ratio of median totals to the first recipe's, its interval the 95 % percentile bootstrap over "
     "rounds; rounds that follow each other are taken as independent",
     "yardstick is the same small matrix product once a round: its spread is the machine's, not the model's",
-    "GFLOPs count matrix products and convolutions that are done, a multiplication with an addition as two; attention "
-    "is counted in full, masked or not",
+    "GFLOPs, of the third answer, count matrix products and convolutions that are done, a multiplication with an "
+    "addition as two; attention is counted in full, masked or not",
     "read_bytes are the weights that one answer reads, each once; weight_bytes all there are; peak_bytes on cpu is the "
     "resident memory of the whole process, on cuda what is allocated on the device",
     "floor_ms is the larger of read_bytes / reading rate and operations / product rate, each the best measured "

@@ -1,5 +1,6 @@
 """Laws of the profiler: recipes are measured alike, what it writes follows the format, and bad input is refused."""
 
+import itertools
 import json
 import mmap
 import sys
@@ -82,6 +83,9 @@ def test_every_policy_is_measured_as_often_and_in_turns(policy: VlaPolicy) -> No
         def __init__(self, name: str) -> None:
             self.name = name
 
+        def reset(self, session: str) -> None:
+            pass
+
         def infer(self, seen: Any) -> Any:
             order.append(self.name)
             return policy.infer(seen)
@@ -99,6 +103,16 @@ def test_every_policy_is_measured_as_often_and_in_turns(policy: VlaPolicy) -> No
     assert [len(values) for taken in samples for values in (*taken.stages.values(), taken.total)] == [2] * 8
     assert "".join(order) == "ab" + "|aabb" + "|bbaa"
     assert rounds == [1, 2]
+
+
+def test_a_fifth_of_the_image_is_new_in_each_answer() -> None:
+    shown = [latency.later(observation(), number) for number in range(12)]
+    assert [each.step for each in shown] == list(range(12))
+    for before, now in itertools.pairwise(shown):
+        for name, image in now.images.items():
+            rows = np.flatnonzero((image != before.images[name]).any(axis=(1, 2)))
+            assert 0 < np.ptp(rows) + 1 <= -(-len(image) // 5)
+    assert len({each.images["3rd_view_camera"].tobytes() for each in shown}) == len(shown)
 
 
 def test_speedup_is_relative_to_the_same_round() -> None:
