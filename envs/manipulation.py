@@ -45,7 +45,7 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         goal: what is asked for in this episode.
         judge: watches this episode.
         success: what the judge saw last.
-        draws: False leaves images out of observations for as long as it is.
+        draws: whether observations have images; it may be set to False for a while.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 - gymnasium's own class attribute
@@ -72,16 +72,14 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.render_mode = "rgb_array" if render else None
         self._image_size = image_size
         self._renderer: CameraRenderer | None = None
-        self.draws = True
+        self.draws = render
         self.start = self.task.official_start(0)
         self.goal: Goal = self.start.goals[0]
         self.judge: Judge
         self.success: Success
         self._load(self.start)
-        self._physics_steps = 0  # of this episode
-        self._clipped = self._solved_once = False
         self._episode_id: int | None = None
-        self._gripper = 1.0
+        self._physics_steps, self._clipped, self._solved_once, self._gripper = 0, False, False, 1.0
         self.observation_space = observation_space({self.camera_name: image_size} if render else {})
         self.action_space = action_space()
 
@@ -277,8 +275,7 @@ class ManipulationEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self._renderer = CameraRenderer(model, self._image_size, matched, self.staging.overlay)
 
     def _observation(self) -> dict[str, Any]:
-        drawn = {self.camera_name: self.render()} if self._renderer and self.draws else {}
-        return {"images": drawn, "state": self._state()}
+        return {"images": {self.camera_name: self.render()} if self.draws else {}, "state": self._state()}
 
     def _state(self) -> NDArray[np.float32]:
         position, rotation = self.world.controller.tool_pose(self.world.data)

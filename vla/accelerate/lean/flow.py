@@ -65,7 +65,7 @@ class LeanPi0:
         prefix = config.cameras * config.visual_tokens + 1 + config.max_prompt
         self._language = Decoder(body.vlm.language_model, decoder_layer, gemma=True, causal=False, positions=prefix)
         self._expert = Decoder(body.dit, decoder_layer, gemma=True, causal=False, positions=prefix + 1 + config.horizon)
-        self._read_prefix: ReadPrefix = self._language.read
+        self._remembering: ReadPrefix | None = None
         self._visual_tokens = config.cameras * config.visual_tokens
         self._stride = -1.0 / steps
         self._times = [1.0 + step * self._stride for step in range(steps)]
@@ -74,7 +74,7 @@ class LeanPi0:
     def remember(self, memory: Memory) -> None:
         """Have images and sequences read by what remembers those before."""
         self.tower, self._projector = remembered(memory, self.tower, self._projector, self._plan)
-        self._read_prefix = memory.reading(self._language, 0)
+        self._remembering = memory.reading(self._language, 0)
 
     def encode(self, images: Tensor) -> Tensor | Visual:
         """As `Pi0.encode`; or fewer tokens, with what is known of them."""
@@ -85,7 +85,7 @@ class LeanPi0:
         embedded = self._plan.tokens_of(visual)
         embeddings, attended = self._model.sequence(embedded, prompt)
         full = self._plan.begin(visual, embeddings, attended, start=0, words=(1, 0))
-        read, cache = self._read_prefix(full, 0, self._plan.before)
+        read, cache = (self._remembering or self._language.read)(full, 0, self._plan.before)
         following = self._visual_tokens + attended[:, embedded.shape[1] :].sum(dim=1, keepdim=True)  # of the state
         token = self._model.head.embed.state_proj(self._model.padded(state, embedded))[:, None]
         mask = _mask(read.attended, 1) if read.padded else None

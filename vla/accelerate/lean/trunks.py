@@ -44,12 +44,12 @@ class LeanTrunk:
             model.language.llama, decoder_layer, gemma=False, causal=True, positions=model.config.max_tokens
         )
         self._projector: Callable[[Tensor], Tensor] = model.projector
-        self._read_prefix: ReadPrefix = self.decoder.read
+        self._remembering: ReadPrefix | None = None
 
     def remember(self, memory: Memory) -> None:
         """Have images and sequences read by what remembers those before."""
         self.tower, self._projector = remembered(memory, self.tower, self._projector, self._plan)
-        self._read_prefix = memory.reading(self.decoder, _FIRST)
+        self._remembering = memory.reading(self.decoder, _FIRST)
 
     def encode(self, images: Tensor) -> Tensor | Visual:
         """As `Trunk.encode`; or fewer tokens, with what is known of them."""
@@ -70,7 +70,7 @@ class LeanTrunk:
         sequence = self._model.sequence(self._plan.tokens_of(visual), prompt, state)
         words = (int(self._model.state_projector is not None), len(self._model.config.ending))
         tokens = self._plan.begin(visual, *sequence, start=_FIRST, words=words)
-        return self._read_prefix(tokens, 1, self._plan.before)
+        return (self._remembering or self.decoder.read)(tokens, 1, self._plan.before)
 
 
 def remembered(
