@@ -181,7 +181,7 @@ def random_observation(spec: PolicySpec, instruction: str) -> Observation:
 def later(observation: Observation, number: int) -> Observation:
     """What is seen so many answers later: each time another fifth of every image is new.
 
-    It matters to policies that remember what they saw: a still would flatter them. An arm at work moves as much.
+    It matters to policies that remember what they saw: a still would flatter them.
     """
     images = {}
     for name, image in observation.images.items():

@@ -9,7 +9,7 @@ STAGES_AGREE = 0.05  # of the total
 QUIET = 1.1  # p90 over p50 of the same work
 METHOD = (
     "batch of one; every recipe answers the same observations, from one to the next of which a fifth of every image "
-    "changes, as policies that remember images have to do with; warm-up first, then in each round every recipe in turn "
+    "changes, which matters to recipes that remember images; warm-up first, then in each round every recipe in turn "
     "(A B, B A, A B, ...), once with stage timers and once without; the device is waited for at both ends of what is "
     "timed; Python's garbage collection waits until a round is over; total is end to end, from observation to actions "
     "in host memory, without stage timers; percentiles are measured values, so that p99 of fewer than 100 answers is "

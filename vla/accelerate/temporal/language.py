@@ -42,10 +42,10 @@ class ReadingSessions(Sessions):
             return language.read(tokens, used, before)
         visual = slice(start, start + known[0].tokens.shape[:2].numel())
         words = [None if language.causal else _words(tokens, row, visual) for row in range(len(known))]
-        groups = alike_in(map(_to_read, known, words))
-        parts = []
+        counts = list(map(_to_read, known, words))
+        groups, parts = alike_in(counts), []
         for rows in groups:
-            if _to_read(known[rows[0]], words[rows[0]]) is None:
+            if counts[rows[0]] is None:
                 read, cache = language.read(_rows(tokens, rows), used, before)
                 for place, row in enumerate(rows):
                     known[row].language = Heard(_of_tokens(cache, place, visual), words[row], known[row].age)

@@ -117,9 +117,10 @@ class Sessions:
         Args:
             relevance: (batch, cameras * patches).
         """
-        for frame, row in zip(self._frames, relevance, strict=True):
-            if (known := self._known.get(frame.session)) is not None:
-                known.relevance = row.view(known.pixels.shape[:2]).clone()  # not a view, as in `_read`
+        if not self._frames:  # images of no session
+            return
+        for known, row in zip(self.newest, relevance, strict=True):
+            known.relevance = row.view(known.pixels.shape[:2]).clone()  # not a view, as in `_read`
 
     def _features(self, tower: Any, images: Tensor) -> Tensor:
         """(batch * cameras, channels, height, width) -> (batch * cameras, patches, width)."""
