@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from cadence_configs.command import WRONG_USAGE
 from eval import markdown
@@ -109,17 +110,16 @@ def draw(points: Sequence[Point]) -> Figure:
         [point.milliseconds for point in front], [100 * point.success for point in front], color=FRONT, linewidth=1.2,
         drawstyle="steps-post", label="Pareto front", zorder=1,
     )  # fmt: skip
-    for number, point in enumerate(points):
+    for point in points:
         colour = FRONT if point.on_front else OTHERS
         below, above = point.success - point.low, point.high - point.success
         axes.errorbar(
             point.milliseconds, 100 * point.success, yerr=[[100 * below], [100 * above]], fmt="o", color=colour,
             markersize=6, elinewidth=0.7, capsize=2, zorder=2,
         )  # fmt: skip
-        offset = (5, 6 if number % 2 else -11)
         axes.annotate(
-            point.recipe, (point.milliseconds, 100 * point.success), offset, textcoords="offset points", fontsize=8,
-            color=colour,
+            point.recipe, (point.milliseconds, 100 * point.success), (6, 0), textcoords="offset points", fontsize=8,
+            color=colour, va="center", path_effects=[withStroke(linewidth=2.5, foreground="white")], zorder=1.5,
         )  # fmt: skip
     axes.set(xscale="log", xlabel="one answer, median [ms]", ylabel="success at the last step [%], 95% interval")
     axes.set_xticks([point.milliseconds for point in front], [f"{point.milliseconds:.3g}" for point in front])
