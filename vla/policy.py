@@ -178,8 +178,7 @@ class VlaPolicy:
         return self.stages.inpaint(prefilled, noise, *known_rows(observations, self.processing, noise))
 
     def _images(self, observations: Sequence[Observation]) -> Tensor:
-        images = torch.cat([self.processing.images(seen) for seen in observations])
-        return images.to(self.device, self.dtype)  # (batch, cameras, channels, height, width)
+        return self.processing.images(*observations).to(self.device, self.dtype)
 
     def _prompts(self, observations: Sequence[Observation]) -> Tensor:
         config = self.model.config

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from tests.vla.family_members import GUIDED, answered, member, relative, robots
 from vla import recipe as recipes
 from vla.accelerate.execution import lean
-from vla.accelerate.lean.decoder import Decoder, Tokens, sequence
+from vla.accelerate.lean.decoder import Decoder, Tokens, mask_of, sequence
 from vla.accelerate.lean.encoder import encoder_blocks
 from vla.accelerate.lean.graphs import Captured, captured
 from vla.accelerate.lean.layer import decoder_layer
@@ -83,6 +83,27 @@ def test_going_on_from_a_prefix_is_reading_it_all(decoder: Decoder) -> None:
     mask = torch.ones(2, 9, dtype=torch.bool).tril(7)[None, None]
     further, _ = decoder.go_on(hidden()[:, 7:], decoder.turn(torch.tensor([[7, 8]])), mask, cache, 2)
     torch.testing.assert_close(further, whole.hidden, rtol=1e-5, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_a_token_with_a_bias_of_log_n_is_n_of_it_at_one_place() -> None:
+    """Where all see all: within a prefix, and for what goes on from it."""
+    model: Any = member("pi0", LEAN).model
+    decoder = Decoder(model.body.vlm.language_model, decoder_layer, gemma=True, causal=False, positions=64)
+    generator = torch.Generator().manual_seed(0)
+    distinct = torch.randn(1, 6, model.body.vlm.language_model.config.hidden_size, generator=generator)
+    often = torch.tensor([0, 1, 1, 1, 2, 3, 4, 4, 5])
+    times, seen = torch.bincount(often)[None], torch.ones(1, 9, dtype=torch.bool)
+    counted = Tokens(distinct, torch.arange(6)[None], seen[:, :6], padded=False, bias=times.float().log())
+    copied = Tokens(distinct[:, often], often[None], seen, padded=False)
+    (one, keys), (other, more_keys) = decoder.read(counted, 6), decoder.read(copied, 9)
+    torch.testing.assert_close(one.hidden[:, often], other.hidden, rtol=1e-4, atol=1e-5)
+    turn, later = decoder.turn(torch.tensor([[6, 7]])), distinct[:, :2].flip(1)
+    assert counted.bias is not None
+    mask = mask_of(seen[:, :8], torch.nn.functional.pad(counted.bias, (0, 2)))
+    going_on, _ = decoder.go_on(later, turn, mask, keys, 2)
+    expected, _ = decoder.go_on(later, turn, None, more_keys, 2)
+    torch.testing.assert_close(going_on, expected, rtol=1e-4, atol=1e-5)
 
 
 def recorded(function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:

@@ -230,7 +230,7 @@ def test_tome_and_chains_of_it_conserve_patches() -> None:
 def test_means_add_up_to_one_and_leave_what_comes_first_alone() -> None:
     keys = drawn(2, 8, 3)
     merge = even_to_odd(pairs(keys), 3).merge(0, 3, drawn(2, 8, positive=True))
-    pool, join = merge.over(2, torch.float64)
+    pool, join = merge.pooling(2, torch.float64), merge.joining(2, torch.float64)
     torch.testing.assert_close(pool.sum(dim=-1), torch.ones(2, 7, dtype=torch.float64))
     assert torch.equal(join.sum(dim=1), torch.ones(2, 10, dtype=torch.float64))
     assert torch.equal(pool[:, :2, :2], torch.eye(2, dtype=torch.float64).expand(2, -1, -1))

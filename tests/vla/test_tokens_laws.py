@@ -155,6 +155,27 @@ def test_ppe_changes_actions_only_where_tokens_were_merged() -> None:
     assert relative(answered(placed, seen), answered(merged, seen)) > 1e-6
 
 
+@pytest.mark.parametrize("name", sorted(LARGER))
+@pytest.mark.parametrize("method", ["tome", "mctf"])
+def test_counting_what_was_merged_is_told_the_language_model(name: str, method: str) -> None:
+    merged, counted = (reducing(name, {**half(method), "proportional": told}) for told in (False, True))
+    seen = robots(counted, 2)
+    apart = torch.cat([answered(counted, [each]) for each in seen])
+    assert relative(answered(counted, seen), apart) < 1e-5
+    if counted.model.HEAD != "tokens":  # whose words need not change
+        assert relative(answered(merged, seen), apart) > 1e-6
+    images, prompts, states = counted.tensors(seen)
+    visual = counted.stages.encode(images)
+    assert visual.bias.exp().sum(dim=1).tolist() == pytest.approx(
+        [layout_of(counted.model).patches * _cameras(name)] * 2
+    )
+    assert counted.stages.prefill(visual, prompts, states) is not None
+
+
+def _cameras(name: str) -> int:
+    return plain(name).model.config.cameras
+
+
 def test_feather_without_grid_or_second_stage_is_fastv() -> None:
     options = {"budget": 5, "layer": 2, "rows": "last", "rope": True, "image_only": False}
     feather = reducing("openvla", {"method": "feather", "stride": None, "second": None, **options})

@@ -82,6 +82,7 @@ def test_what_a_model_has_no_room_for(policy: VlaPolicy, tokens: Any, complaint:
         ({"method": "duet", "ratios": [0.5]}, "2 layers need as many ratios"),
         ({"method": "ppe", "groups": 0}, "groups must be a whole number of at least 1, got 0"),
         ({"method": "feather", "stride": 0}, "stride must be a whole number of at least 1, got 0"),
+        ({"method": "tome", "proportional": 1}, "tome: proportional must be true or false, got 1"),
         ({"method": "tome", "ratio": 0.5}, r"tokens=tome has no options \['ratio'\]; allowed: budget, first"),
     ],
 )
@@ -94,6 +95,13 @@ def test_a_budget_by_mass_is_refused_where_keys_are_read_again() -> None:
     mass = {"method": "fastv", "layer": 1, "budget": {"mass": 0.9, "buckets": [2]}}
     with pytest.raises(InputError, match="keys and values of this model are read again"):
         reducing(member("openvla", {**GUIDED, "execution": "lean"}), mass)
+
+
+@pytest.mark.parametrize("name", ["openvla", "pi0"])
+def test_one_mask_for_all_layers_needs_the_same_tokens_in_all(name: str) -> None:
+    tokens = [{"method": "tome", "budget": 0.75, "proportional": True}, {"method": "fastv", "budget": 0.5, "layer": 1}]
+    with pytest.raises(InputError, match="proportional: true and fastv exclude each other in this model"):
+        reducing(member(name, {**GUIDED, "execution": "lean"}), tokens)
 
 
 def test_eager_execution_has_no_place_for_tokens() -> None:

@@ -199,6 +199,11 @@ class TokenReduction(Technique):
         """Whether the number of tokens depends on what is seen, so that no stage can be recorded."""
         return False
 
+    @property
+    def counted(self) -> bool:
+        """Whether a token counts as often as it has patches in the language model's attention."""
+        return False
+
     def calls(self, layout: Layout) -> Sequence[Call]:
         """Where it acts in a model.
 

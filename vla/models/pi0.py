@@ -141,8 +141,9 @@ class Pi0(ActionModel):
             (batch, horizon, action_width) float32.
         """
         tokens = self.head.tokens(prefilled.state, actions, time)  # (batch, 1 + horizon, expert_width)
+        tokens = tokens.to(self.body.dit.norm.weight.dtype)
         hidden = self.body(
-            action_embeds=tokens.to(self.body.dtype), attention_mask=prefilled.attended, cache=prefilled.cache
+            action_embeds=tokens, attention_mask=prefilled.attended, cache=prefilled.cache
         ).last_hidden_state
         prefilled.cache.crop(-tokens.shape[1])
         return self.head.velocity(hidden[:, 1:])

@@ -55,6 +55,7 @@ class Tokens:
         padded: whether there is any padding.
         sight: which of them are visual, for those that take tokens out.
         probe: the attention of the layer before, for those that choose by it.
+        bias: (batch, tokens) in the dtype of `hidden`: added to the logits of all attention to a token; None: nothing.
     """
 
     hidden: Tensor
@@ -63,6 +64,7 @@ class Tokens:
     padded: bool
     sight: Sight | None = None
     probe: Probe | None = None
+    bias: Tensor | None = None
 
     def kept(self, index: Tensor) -> "Tokens":
         """Only the tokens at (kept,) or (batch, kept) int64 ascending indices, at their positions."""
@@ -73,6 +75,7 @@ class Tokens:
             positions=_picked(self.positions, index),
             attended=_picked(self.attended, index),
             probe=None if self.probe is None else self.probe.kept(index),
+            bias=None if self.bias is None else _picked(self.bias, index),
         )
 
 
@@ -148,7 +151,7 @@ class Decoder:
         Args:
             hidden: (batch, tokens, width).
             turn: of their positions, from `turn`.
-            mask: (batch, 1, tokens, past of the last layer and these tokens) bool; None: all see all.
+            mask: (batch, 1, tokens, past of the last layer and these tokens), as of `mask_of`; None: all see all.
             past: keys and values by layer, left as they are; earlier layers may have more, of visual tokens that were
                 taken out later.
             used: how many of the last tokens' hidden states are read.
@@ -194,7 +197,8 @@ class Decoder:
         """The tokens after what acts in front of a layer; `entered` and `key` are of the layer before."""
         if key is not None:
             weights, following = self.layers[number - 1 : number + 1]
-            probe = Probe(entered, key, turn, tokens.attended, self._causal, weights, self.shape, following)
+            seen = tokens.attended, self._causal, weights, self.shape, following, tokens.bias
+            probe = Probe(entered, key, turn, *seen)
             tokens = replace(tokens, probe=probe)
         for act in acts:
             tokens = act(number, tokens)
@@ -203,19 +207,34 @@ class Decoder:
     def _around(self, tokens: Tokens) -> tuple[tuple[Tensor, Tensor], Tensor | None, bool]:
         """Turns, mask, and whether it is the plain causal one, which needs none."""
         turn = self.turn(tokens.positions)
-        if not tokens.padded:
+        if not tokens.padded and tokens.bias is None:
             return turn, None, self._causal
-        mask = tokens.attended[:, None, None]  # (batch, 1, 1, tokens)
-        if self._causal:
-            count = tokens.attended.shape[1]
-            mask = mask & torch.ones(count, count, dtype=torch.bool, device=mask.device).tril()
-        return turn, mask, False
+        return turn, mask_of(tokens.attended, tokens.bias, tokens.attended.shape[1] if self._causal else None), False
 
 
 def _picked(of_tokens: Tensor, index: Tensor) -> Tensor:
     """(batch, tokens, ...) at (batch, kept) indices."""
     rows = torch.arange(len(index), device=index.device)[:, None]
     return of_tokens[rows, index]
+
+
+def mask_of(attended: Tensor, bias: Tensor | None, causal: int | None = None) -> Tensor:
+    """Who sees what.
+
+    Args:
+        attended: (batch, tokens) bool.
+        bias: as `Tokens` has it, of these tokens.
+        causal: the last so many tokens ask and see none after themselves; None: all that ask see all.
+
+    Returns:
+        (batch, 1, causal or 1, tokens) bool; with a bias what is added to logits, -inf at what is not seen.
+    """
+    seen = attended[:, None, None]
+    if causal is not None:
+        total = attended.shape[1]
+        rows = torch.ones(causal, total, dtype=torch.bool, device=attended.device)
+        seen = seen & rows.tril(total - causal)
+    return seen if bias is None else torch.where(seen, bias[:, None, None], float("-inf"))
 
 
 def _widened(mask: Tensor | None, total: int) -> Tensor | None:

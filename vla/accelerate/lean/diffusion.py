@@ -78,7 +78,7 @@ class LeanDiffusion:
         """The guided prediction at one step, (batch, horizon, A)."""
         embedded = actions @ self._net.x_embedder.linear.weight.T + self._bias  # (batch, horizon, width)
         if self._guided:
-            embedded = embedded.repeat(2, 1, 1)
+            embedded = torch.cat([embedded, embedded])
         hidden = blocks(index, torch.cat([condition[index], embedded], dim=1))
         predicted = self._net.final_layer(hidden[:, 1:])
         if not self._guided:

@@ -187,7 +187,7 @@ def _merged_attention(
     with part(SELECT):
         received = shares.mean(dim=(1, 2))[:, first:]
         made = merger.merge(number, count, hidden[:, first:], key[:, :, first:].mean(dim=1), received, patches)
-        pool, join = made.over(first, hidden.dtype)  # (batch, fewer, tokens): weights that add up to one, and ones
+        pool, join = made.pooling(first, hidden.dtype), made.joining(first, hidden.dtype)  # (batch, fewer, tokens)
         shares = pool[:, None] @ (shares.to(hidden.dtype) @ join[:, None].transpose(-1, -2))
         value = pool[:, None] @ value
         hidden = patches.merged(hidden, first, made)
@@ -214,7 +214,7 @@ def _looked_at(
     if merge is None:
         return got, keys
     together = torch.zeros_like(merge.survivors, dtype=got.dtype).scatter_add(1, merge.owner, got)
-    return together, merge.over(0, keys.dtype)[0] @ keys
+    return together, merge.mean(keys, 0)
 
 
 def _added(hidden: Tensor, update: Tensor, scale: Tensor | None) -> Tensor:

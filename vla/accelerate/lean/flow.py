@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vla.accelerate.lean.decoder import Decoder, ReadPrefix
+from vla.accelerate.lean.decoder import Decoder, ReadPrefix, Tokens, mask_of
 from vla.accelerate.lean.encoder import Encode
 from vla.accelerate.lean.layer import Layer
 from vla.accelerate.lean.trunks import encoded, remembered
@@ -30,7 +30,7 @@ class Prefilled(NamedTuple):
     Attributes:
         cache: keys and values of images, instruction and state by layer of the expert.
         turn: of the actions' positions.
-        mask: (batch, 1, 1, all tokens) bool; None: there is no padding.
+        mask: (batch, 1, 1, all tokens), as of `mask_of`; None: all see all.
     """
 
     cache: tuple[tuple[Tensor, Tensor], ...]
@@ -88,12 +88,10 @@ class LeanPi0:
         read, cache = (self._remembering or self._language.read)(full, 0, self._plan.before)
         following = self._visual_tokens + attended[:, embedded.shape[1] :].sum(dim=1, keepdim=True)  # of the state
         token = self._model.head.embed.state_proj(self._model.padded(state, embedded))[:, None]
-        mask = _mask(read.attended, 1) if read.padded else None
-        _, cache = self._expert.go_on(self._cast(token), self._expert.turn(following), mask, cache, 0)
+        _, cache = self._expert.go_on(self._cast(token), self._expert.turn(following), _mask(read, 1), cache, 0)
         horizon = self._model.config.horizon
         positions = following + 1 + torch.arange(horizon, device=following.device)
-        mask = _mask(read.attended, 1 + horizon) if read.padded else None
-        return Prefilled(tuple(cache), self._expert.turn(positions), mask)
+        return Prefilled(tuple(cache), self._expert.turn(positions), _mask(read, 1 + horizon))
 
     def sample(self, prefilled: Prefilled, noise: Tensor) -> Tensor:
         """As `Pi0.sample`."""
@@ -127,12 +125,15 @@ class LeanPi0:
         return velocity
 
     def _cast(self, tokens: Tensor) -> Tensor:
-        return tokens.to(self._model.body.dtype)
+        return tokens.to(self._model.body.dit.norm.weight.dtype)
 
 
-def _mask(attended: Tensor, more: int) -> Tensor:
-    """(batch, 1, 1, prefix and `more` tokens) bool: every token sees all but the prefix's padding."""
-    return functional.pad(attended, (0, more), value=True)[:, None, None]
+def _mask(prefix: Tokens, more: int) -> Tensor | None:
+    """(batch, 1, 1, prefix and `more` tokens): every token sees all but the prefix's padding."""
+    if not prefix.padded and prefix.bias is None:
+        return None
+    bias = None if prefix.bias is None else functional.pad(prefix.bias, (0, more))
+    return mask_of(functional.pad(prefix.attended, (0, more), value=True), bias)
 
 
 def _folded(embed: Any, times: Sequence[float]) -> tuple[Tensor, list[Tensor]]:

@@ -108,7 +108,7 @@ def rms_norm(hidden: Tensor, weight: Tensor, shape: DecoderShape) -> Tensor:
 def rotate(heads: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     """Rotary position embedding of (batch, tokens, heads, dim): halves are swapped, the sine carries the sign."""
     cosine, signed_sine = turn
-    return heads * cosine + heads.roll(heads.shape[-1] // 2, dims=-1) * signed_sine
+    return torch.addcmul(heads * cosine, heads.roll(heads.shape[-1] // 2, dims=-1), signed_sine)
 
 
 def _of_last(mask: Tensor | None, causal: bool, used: int, keys: Tensor) -> tuple[Tensor | None, bool]:

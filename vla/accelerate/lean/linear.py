@@ -16,8 +16,15 @@ class Linear(NamedTuple):
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs of all)."""
-        parts = [functional.linear(hidden, w, b) for w, b in zip(self.weights, self.biases, strict=True)]
+        parts = [product(hidden, w, b) for w, b in zip(self.weights, self.biases, strict=True)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+def product(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`functional.linear` in the numbers of the weight, given back in those of the hidden states."""
+    if weight.dtype == hidden.dtype:
+        return functional.linear(hidden, weight, bias)
+    return functional.linear(hidden.to(weight.dtype), weight, bias).to(hidden.dtype)
 
 
 class Norm(NamedTuple):

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from vla.accelerate.lean.decoder import Decoder, KeyValues, ReadPrefix, Tokens
+from vla.accelerate.lean.decoder import Decoder, KeyValues, ReadPrefix, Tokens, mask_of
 from vla.accelerate.lean.encoder import Encode
 from vla.accelerate.lean.layer import Layer
 from vla.accelerate.lean.vision import Projected, Tower, Watched, tower
@@ -64,7 +65,8 @@ class LeanTrunk:
         """What decoding goes on from, as `OpenVla.prefill`."""
         read, cache = self._read(visual, prompt, state)
         following = read.positions.flatten(2)[:, -1:, 0] if read.positions.ndim > 2 else read.positions[:, -1:]
-        return Prefilled(self.decoder.norm(read.hidden), following + 1, read.attended, read.padded, tuple(cache))
+        hidden = self.decoder.norm(read.hidden)
+        return Prefilled(hidden, following + 1, read.attended, read.padded, tuple(cache), read.bias)
 
     def _read(self, visual: Tensor | Visual, prompt: Tensor, state: Tensor | None) -> tuple[Tokens, KeyValues]:
         sequence = self._model.sequence(self._plan.tokens_of(visual), prompt, state)
@@ -111,6 +113,7 @@ class Prefilled(NamedTuple):
         attended: (batch, tokens in the cache) bool, False at padding.
         padded: whether there is any padding.
         cache: keys and values by layer.
+        bias: (batch, tokens in the cache), as `vla.accelerate.lean.decoder.Tokens` has it.
     """
 
     hidden: Tensor
@@ -118,6 +121,7 @@ class Prefilled(NamedTuple):
     attended: Tensor
     padded: bool
     cache: tuple[tuple[Tensor, Tensor], ...]
+    bias: Tensor | None = None
 
 
 class EveryWord:
@@ -151,24 +155,24 @@ class LeanWriter:
 
     def extend(self, prefilled: Prefilled, words: Tensor) -> Prefilled:
         """As `OpenVla.extend`."""
-        attended = _followed(prefilled, words)
-        mask = _going_on(attended, words.shape[1], prefilled.padded)
-        hidden, cache = self._read(prefilled, words, mask)
+        attended, bias = _followed(prefilled, words)
+        plain = not prefilled.padded and bias is None and words.shape[1] == 1  # which sees everything
+        hidden, cache = self._read(prefilled, words, None if plain else mask_of(attended, bias, words.shape[1]))
         following = prefilled.following + words.shape[1]
-        return Prefilled(hidden, following, attended, prefilled.padded, tuple(cache))
+        return Prefilled(hidden, following, attended, prefilled.padded, tuple(cache), bias)
 
     def peek(self, prefilled: Prefilled, words: Tensor) -> Tensor:
         """As `OpenVla.peek`."""
-        hidden, _ = self._read(
-            prefilled, words, _followed(prefilled, words)[:, None, None] if prefilled.padded else None
-        )
+        plain = not prefilled.padded and prefilled.bias is None
+        hidden, _ = self._read(prefilled, words, None if plain else mask_of(*_followed(prefilled, words)))
         return hidden
 
     def shortened(self, prefilled: Prefilled, count: int) -> Prefilled:
         """As `OpenVla.shortened`."""
         cache = tuple((keys[:, :, :-count], values[:, :, :-count]) for keys, values in prefilled.cache)
         attended, following = prefilled.attended[:, :-count], prefilled.following - count
-        return Prefilled(prefilled.hidden[:, :-count], following, attended, prefilled.padded, cache)
+        bias = None if prefilled.bias is None else prefilled.bias[:, :-count]
+        return Prefilled(prefilled.hidden[:, :-count], following, attended, prefilled.padded, cache, bias)
 
     def _read(self, prefilled: Prefilled, words: Tensor, mask: Tensor | None) -> tuple[Tensor, KeyValues]:
         """Hidden states after the final norm; keys and values of everything by layer."""
@@ -177,15 +181,7 @@ class LeanWriter:
         return self._decoder.norm(hidden), cache
 
 
-def _followed(prefilled: Prefilled, words: Tensor) -> Tensor:
-    """(batch, all tokens and these) bool."""
-    return torch.cat([prefilled.attended, torch.ones_like(words, dtype=torch.bool)], dim=1)
-
-
-def _going_on(attended: Tensor, count: int, padded: bool) -> Tensor | None:
-    """(batch, 1, count, all) bool: the newest `count` tokens see what came before and themselves; None: all."""
-    if count == 1 and not padded:
-        return None
-    total = attended.shape[1]
-    rows = torch.ones(count, total, dtype=torch.bool, device=attended.device).tril(total - count)
-    return attended[:, None, None] & rows
+def _followed(prefilled: Prefilled, words: Tensor) -> tuple[Tensor, Tensor | None]:
+    """`attended` and `bias` of all tokens and these."""
+    attended = torch.cat([prefilled.attended, torch.ones_like(words, dtype=torch.bool)], dim=1)
+    return attended, None if prefilled.bias is None else functional.pad(prefilled.bias, (0, words.shape[1]))

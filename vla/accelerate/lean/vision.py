@@ -18,6 +18,8 @@ from vla.models.vision.vit import VisionTower
 class Patches:
     """Images to patch embeddings with positions; a convolution whose stride is its size is a matrix product.
 
+    Its weights are laid out as a policy's images are, the channels of a pixel side by side: names and values stay.
+
     Args:
         convolution: of the patches.
         positions: (height, width) of an image -> (1, tokens, width); asked once for each size.
@@ -28,7 +30,8 @@ class Patches:
         self, convolution: nn.Conv2d, positions: Callable[[int, int], Tensor], first: Callable[[Tensor], Tensor] | None
     ) -> None:
         self._side = convolution.stride[0]
-        self._weight = convolution.weight.flatten(1)  # (width, 3 * side * side), a view
+        convolution.weight.data = convolution.weight.data.contiguous(memory_format=torch.channels_last)
+        self._weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)  # (width, side * side * channels), a view
         self._bias = convolution.bias
         self._positions, self._first = positions, first
         self._made: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}
@@ -37,8 +40,8 @@ class Patches:
         """(batch, 3, height, width) -> (batch, first + patches, width); of (batch, some) int64 patches if given."""
         batch, channels, height, width = images.shape
         side = self._side
-        cut = images.reshape(batch, channels, height // side, side, width // side, side).permute(0, 2, 4, 1, 3, 5)
-        flat = cut.reshape(batch, -1, channels * side * side)  # (batch, patches, 3 * side * side)
+        rows = images.permute(0, 2, 3, 1).reshape(batch, height // side, side, width // side, side * channels)
+        flat = rows.transpose(2, 3).reshape(batch, -1, side * side * channels)  # (batch, patches, numbers)
         positions, first = self._of_size(height, width)
         if some is not None:
             flat, positions = flat.gather(1, some[..., None].expand(-1, -1, flat.shape[-1])), positions[0, some]

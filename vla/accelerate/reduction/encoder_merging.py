@@ -22,17 +22,27 @@ class Merging(TokenReduction):
         first: block with the first merge, counted from 0; or share of the blocks that stay whole.
         blocks: how many blocks merge, or which share of those from the first on: the fewer, the sooner tokens are few
             and the choice is made once, but by what the tower knew early.
+        proportional: whether a token counts as often as it has patches in the language model's attention too, as it
+            does in the tower's (ToMe's proportional attention): log(size) is added to the logits of its column. A
+            language model that saw all patches in training else looks less at what was merged.
     """
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"budget": 0.75}
     budget: Any = ALL
     first: Any = 0.34
     blocks: Any = ALL
+    proportional: bool = False
 
     def __post_init__(self) -> None:
         fixed(self.method, self.budget)
         check_amount(self.method, "first", self.first)
         check_amount(self.method, "blocks", self.blocks, 1)
+        if not isinstance(self.proportional, bool):
+            raise InputError(f"{self.method}: proportional must be true or false, got {self.proportional!r}")
+
+    @property
+    def counted(self) -> bool:
+        return self.proportional
 
     def merger(self, merges: dict[int, int]) -> Merger:
         """What merges.

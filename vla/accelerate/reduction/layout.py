@@ -60,12 +60,15 @@ class Visual(NamedTuple):
         owner: (batch, cameras * patches) int64: which of its camera's tokens a patch went into, -1 for none; None
             where every token is one patch.
         features: (batch, tokens, vision_width) of the tokens before the projector, or None if nobody asked.
+        bias: (batch, tokens) in the dtype of `tokens`: what the language model adds to the logits of attention to a
+            token; None: nothing.
     """
 
     tokens: Tensor
     patches: Tensor
     owner: Tensor | None
     features: Tensor | None
+    bias: Tensor | None = None
 
 
 def layout_of(model: Any) -> Layout:

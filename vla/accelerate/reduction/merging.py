@@ -29,20 +29,38 @@ class Merge(NamedTuple):
     survivors: Tensor
     weights: Tensor
 
-    def over(self, first: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """As matrices over all tokens, `first` of which stay as they are; each (rows, first + fewer, first + tokens).
+    def mean(self, hidden: Tensor, first: int) -> Tensor:
+        """Weighted means of what merges, (rows, first + tokens, width) -> (rows, first + fewer, width).
 
-        Returns:
-            One whose rows are means, and one of ones and zeros.
+        On a GPU by a matrix: there sums in place come in any order, and answers would differ from run to run.
         """
+        if hidden.device.type != "cpu":
+            return self.pooling(first, hidden.dtype) @ hidden
+        rows, fewer = self.survivors.shape
+        sums = self.weights.new_zeros(rows, fewer).scatter_add(1, self.owner, self.weights)
+        shares = (self.weights / sums.gather(1, self.owner)).to(hidden.dtype)
+        slot = self.owner + fewer * torch.arange(rows)[:, None]
+        made = hidden.new_zeros(rows * fewer, hidden.shape[-1])
+        made.index_add_(0, slot.flatten(), (hidden[:, first:] * shares[..., None]).flatten(0, 1))
+        return torch.cat([hidden[:, :first], made.unflatten(0, (rows, fewer))], dim=1)
+
+    def pooling(self, first: int, dtype: torch.dtype) -> Tensor:
+        """The matrix whose rows are means, (rows, first + fewer, first + tokens); the first tokens stay."""
+        weights = functional.pad(self.weights, (first, 0), value=1.0)
+        pool = self._spread(weights, first)
+        return (pool / pool.sum(dim=-1, keepdim=True)).to(dtype)
+
+    def joining(self, first: int, dtype: torch.dtype) -> Tensor:
+        """The same of sums: a matrix of ones and zeros."""
+        return self._spread(torch.ones_like(functional.pad(self.weights, (first, 0))), first).to(dtype)
+
+    def _spread(self, weights: Tensor, first: int) -> Tensor:
+        """(rows, first + fewer, first + tokens) with a weight where a token goes, and zeros."""
         rows, tokens = self.owner.shape
         stay = torch.arange(first, device=self.owner.device).expand(rows, -1)
         owner = torch.cat([stay, first + self.owner], dim=1)
-        weights = functional.pad(self.weights, (first, 0), value=1.0)
-        join = weights.new_zeros(rows, first + self.survivors.shape[1], first + tokens)
-        pool = join.scatter(1, owner[:, None], weights[:, None])
-        join = join.scatter(1, owner[:, None], torch.ones_like(weights)[:, None])
-        return (pool / pool.sum(dim=-1, keepdim=True)).to(dtype), join.to(dtype)
+        nothing = weights.new_zeros(rows, first + self.survivors.shape[1], first + tokens)
+        return nothing.scatter(1, owner[:, None], weights[:, None])
 
 
 class Merger(Protocol):
@@ -100,12 +118,11 @@ class Patches:
 
     def merged(self, hidden: Tensor, first: int, merge: Merge) -> Tensor:
         """The tokens (rows, first + tokens, width) after a merge, which is taken note of."""
-        pool, _ = merge.over(first, hidden.dtype)
         fewer = self.size().new_zeros(merge.survivors.shape)
         self.sizes = fewer.scatter_add(1, merge.owner, self.size())
         self.index = self.index.gather(1, merge.survivors)
         self.owner = merge.owner if self.owner is None else merge.owner.gather(1, self.owner)
-        return pool @ hidden
+        return merge.mean(hidden, first)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vla.accelerate.lean.decoder import Reduce, Sight, Tokens, sequence
 from vla.accelerate.reduction.calls import Bound, Call, Features, Place, Point
@@ -23,6 +24,11 @@ _ALONE = {
 _EXCLUDE = (
     "tokens: {} and {} exclude each other: after a budget by mass every session has another number of tokens, of which "
     "no method can take out a known number; give a number or a share, or put the budget by mass last"
+)
+
+_READ_ON = (
+    "tokens: proportional: true and {} exclude each other in this model: what follows the prefix reads all layers by "
+    "one mask, whatever visual tokens each has; leave out one of them"
 )
 
 
@@ -47,6 +53,7 @@ class Plan:
         _check_alone(calls)
         self._full, self._some = layout, bool(techniques)
         self._keeps_features = any(technique.features for technique in techniques)
+        self._counted = any(technique.counted for technique in techniques)
         self.merger: Any = None
         self._resample: Callable[[Features], Features] | None = None
         self._place: Place | None = None
@@ -57,6 +64,8 @@ class Plan:
             takes = call.point == Point.SEQUENCE and (technique.dynamic or bound.layout != layout)
             if takes and uneven is not None:
                 raise InputError(_EXCLUDE.format(uneven.method, technique.method))
+            if takes and self._counted and layout.read_on:
+                raise InputError(_READ_ON.format(technique.method))
             uneven = technique if takes and technique.dynamic else uneven
             self._add(call, bound)
             layout = bound.layout
@@ -86,6 +95,7 @@ class Plan:
             together(found.patches),
             None if found.owner is None else together(found.owner),
             None if features is None else together(features),
+            together(_log_sizes(found)) if self._counted and found.owner is not None else None,
         )
         if self._encoder_method is not None:
             note(self._encoder_method, self._encoded, visual.patches)
@@ -117,7 +127,10 @@ class Plan:
         layout = self._full.left((patches.shape[1] // cameras,) * cameras)
         sight = Sight(start, layout, patches, features, words)
         positions = self._positions(tokens.positions, sight, owner)
-        return Tokens(tokens.hidden, positions, attended, tokens.padded, sight)
+        bias = visual.bias if isinstance(visual, Visual) else None
+        if bias is not None:
+            bias = functional.pad(bias, (start, embeddings.shape[1] - start - bias.shape[1]))
+        return Tokens(tokens.hidden, positions, attended, tokens.padded, sight, bias=bias)
 
     def _positions(self, packed: Tensor, sight: Sight, owner: Tensor | None) -> Tensor:
         """(batch, tokens) or (batch, tokens, groups): `packed` as if no visual token were missing."""
@@ -147,6 +160,14 @@ class Plan:
             self._place = bound.act
         else:
             self.before.setdefault(call.layer, []).append(_timed(bound.act))
+
+
+def _log_sizes(found: Features) -> Tensor:
+    """Logarithm of how many patches went into each token, (rows, tokens); of a token without any as of one."""
+    assert found.owner is not None
+    there = (found.owner >= 0).to(found.tokens.dtype)
+    none = found.tokens.new_zeros(found.tokens.shape[:2])
+    return none.scatter_add(1, found.owner.clamp(min=0), there).clamp(min=1).log()
 
 
 def _timed(act: Callable[[Tokens], Tokens]) -> Reduce:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from vla.accelerate.lean.layer import DecoderShape, DecoderWeights, rms_norm, rotate
-from vla.accelerate.lean.linear import Linear
+from vla.accelerate.lean.linear import Linear, product
 
 LAST, TEXT = "last", "text"
 ROWS = (LAST, TEXT)
@@ -30,6 +29,7 @@ class Probe:
         causal: whether a token sees only itself and those before.
         weights, shape: of the layer.
         following: weights of the layer after it.
+        bias: (batch, tokens) added to the logits of attention to a token, or None.
     """
 
     inputs: Tensor
@@ -40,6 +40,7 @@ class Probe:
     weights: DecoderWeights
     shape: DecoderShape
     following: DecoderWeights
+    bias: Tensor | None = None
 
     def next(self, hidden: Tensor) -> "Probe":
         """Of the next layer, which these (batch, tokens, width) hidden states enter."""
@@ -51,7 +52,8 @@ class Probe:
         cosine, sine = (each.expand(len(index), -1, -1, -1)[rows, index] for each in self.turn)
         key = None if self.key is None else self.key.transpose(1, 2)[rows, index].transpose(1, 2)
         inputs, attended = self.inputs[rows, index], self.attended[rows, index]
-        return replace(self, inputs=inputs, key=key, turn=(cosine, sine), attended=attended)
+        bias = None if self.bias is None else self.bias[rows, index]
+        return replace(self, inputs=inputs, key=key, turn=(cosine, sine), attended=attended, bias=bias)
 
     def attention(self, rows: str, after: int, columns: slice, *, rope: bool, apart: bool) -> Tensor:
         """What the context looks at, mean over heads and rows.
@@ -79,6 +81,8 @@ class Probe:
         wanted = key[:, :, columns] if apart else key
         logits = (grouped @ wanted.transpose(-1, -2)).float() * dim**-0.5
         logits = logits.view(batch, heads, count, -1)
+        if self.bias is not None:
+            logits = logits + (self.bias[:, columns] if apart else self.bias)[:, None, None]
         hidden = ~(self.attended[:, None, columns] if apart else self._visible(where))
         shares = logits.masked_fill(hidden[:, None], float("-inf")).softmax(dim=-1)
         return shares if apart else shares[..., columns]
@@ -130,8 +134,8 @@ def _some_rows(maps: Linear, hidden: Tensor, first: int, count: int) -> Tensor:
     for weight, bias in zip(maps.weights, maps.biases, strict=True):
         if start <= first and first + count <= start + len(weight):
             if (first, count) == (start, len(weight)):
-                return functional.linear(hidden, weight, bias)
+                return product(hidden, weight, bias)
             rows = slice(first - start, first - start + count)
-            return functional.linear(hidden, weight[rows], None if bias is None else bias[rows])
+            return product(hidden, weight[rows], None if bias is None else bias[rows])
         start += len(weight)
     raise AssertionError("the outputs are not in one map")

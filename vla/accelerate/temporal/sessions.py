@@ -201,8 +201,10 @@ def _moved(frame: Frame, known: Remembered, rules: Rules) -> bool:
 
 def _patches(pixels: Tensor, side: int) -> Tensor:
     """(batch, cameras, channels, height, width) -> (batch, cameras, patches, numbers) float32, row by row."""
-    cut = pixels.float().unfold(-2, side, side).unfold(-2, side, side)  # (..., channels, rows, columns, side, side)
-    return cut.movedim(2, -3).flatten(2, 3).flatten(3)
+    batch, cameras, channels, height, width = pixels.shape
+    lines = pixels.float().movedim(2, -1)  # (batch, cameras, height, width, channels)
+    cut = lines.reshape(batch, cameras, height // side, side, width // side, side * channels).transpose(3, 4)
+    return cut.reshape(batch, cameras, -1, side * side * channels)
 
 
 def alike_in(what: Iterable[Hashable]) -> list[list[int]]:

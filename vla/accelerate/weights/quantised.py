@@ -11,7 +11,7 @@ from vla.api import InputError
 from vla.models.family import ActionModel
 
 MULTIPLE = 16  # of inputs and outputs, which the kernels ask for
-_EXACT = ("head", "lm_head", "state_projector")
+_EXACT = ("head", "lm_head", "state_projector")  # parts of names
 
 
 def torchao(method: str) -> Any:
@@ -43,9 +43,13 @@ def quantise(model: ActionModel, library: Any, config: Any) -> ActionModel:
     """Replace the weights of all linear maps that a quantised product pays for, in place; their names stay."""
 
     def pays(module: nn.Module, name: str) -> bool:
-        inside = not any(part in _EXACT for part in name.split("."))
         shaped = isinstance(module, nn.Linear) and not (module.in_features | module.out_features) % MULTIPLE
-        return inside and shaped
+        return inner(name) and shaped
 
     library.quantize_(model, config, filter_fn=pays)
     return model
+
+
+def inner(name: str) -> bool:
+    """Whether a module of this name is one whose numbers may be coarser: it is not of the head."""
+    return not any(part in _EXACT for part in name.split("."))
