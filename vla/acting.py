@@ -5,7 +5,7 @@ from typing import Any
 
 from vla.accelerate.stages import Act
 from vla.models.family import ActionModel
-from vla.models.heads.diffusion import timesteps_for
+from vla.models.heads.timesteps import timesteps_for
 from vla.recipe import Recipe
 
 
@@ -19,18 +19,18 @@ def head_of(model: ActionModel, recipe: Recipe) -> Act:
 
 
 def check_steps(model: ActionModel, recipe: Recipe) -> None:
-    """Refuse denoising steps that do not divide a diffusion head's schedule.
+    """Refuse denoising steps that a diffusion head's schedule does not have.
 
     Raises:
-        InputError: listing those that do.
+        InputError: saying which there are.
     """
     if model.HEAD == "diffusion":
-        timesteps_for(recipe.denoising_steps, model.config.train_steps)
+        timesteps_for(recipe.denoising_steps, model.config.train_steps, recipe.denoising_spacing)
 
 
 def _denoising(model: Any, recipe: Recipe) -> Act:
-    steps, guidance = recipe.denoising_steps, recipe.guidance_scale
-    return lambda cognition, noise: model.head.sample(cognition, noise, steps, guidance)
+    how = recipe.denoising_steps, recipe.guidance_scale, recipe.denoising_spacing
+    return lambda cognition, noise: model.head.sample(cognition, noise, *how)
 
 
 def _flowing(model: Any, recipe: Recipe) -> Act:

@@ -138,7 +138,7 @@ class Processing:
     def normalise_images(self, images: Tensor) -> Tensor:
         """(..., height, width, 3 or 6) uint8 -> (..., 3 or 6, height, width) float32; towers see the same colours.
 
-        The channels of a pixel stay side by side in memory: turning an image costs as much as a layer of a small tower.
+        The channels of a pixel stay side by side in memory, as they come: only the order of the dimensions changes.
         """
         if len(self.image_mean) != images.shape[-1]:
             images = torch.cat([images, images], dim=-1)  # (..., height, width, 6)

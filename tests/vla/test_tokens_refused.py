@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.vla.family_members import GUIDED, member, robots
+from tests.vla.family_members import GUIDED, answered, member, robots
 from vla import recipe as recipes
 from vla.api import InputError
 from vla.policy import VlaPolicy
@@ -99,9 +99,13 @@ def test_a_budget_by_mass_is_refused_where_keys_are_read_again() -> None:
 
 @pytest.mark.parametrize("name", ["openvla", "pi0"])
 def test_one_mask_for_all_layers_needs_the_same_tokens_in_all(name: str) -> None:
-    tokens = [{"method": "tome", "budget": 0.75, "proportional": True}, {"method": "fastv", "budget": 0.5, "layer": 1}]
+    policy = member(name, {**GUIDED, "execution": "lean"})
+    merged = {"method": "tome", "budget": 0.75, "proportional": True}
+    later = {"method": "fastv", "budget": 0.5, "layer": 1}
     with pytest.raises(InputError, match="proportional: true and fastv exclude each other in this model"):
-        reducing(member(name, {**GUIDED, "execution": "lean"}), tokens)
+        reducing(policy, [merged, later])
+    for allowed in ([merged, {"method": "random", "budget": 0.5}], [{**merged, "budget": "all"}, later]):
+        assert answered(reducing(policy, allowed), robots(policy, 2)).isfinite().all()
 
 
 def test_eager_execution_has_no_place_for_tokens() -> None:

@@ -201,7 +201,7 @@ class TokenReduction(Technique):
 
     @property
     def counted(self) -> bool:
-        """Whether a token counts as often as it has patches in the language model's attention."""
+        """Whether the language model's attention counts a token once for each of its patches."""
         return False
 
     def calls(self, layout: Layout) -> Sequence[Call]:

@@ -218,29 +218,33 @@ def _picked(of_tokens: Tensor, index: Tensor) -> Tensor:
     return of_tokens[rows, index]
 
 
-def mask_of(attended: Tensor, bias: Tensor | None, causal: int | None = None) -> Tensor:
+def mask_of(attended: Tensor, bias: Tensor | None, asking: int | None = None) -> Tensor:
     """Who sees what.
 
     Args:
         attended: (batch, tokens) bool.
         bias: as `Tokens` has it, of these tokens.
-        causal: the last so many tokens ask and see none after themselves; None: all that ask see all.
+        asking: the last so many tokens ask and see none after themselves; None: whoever asks sees all.
 
     Returns:
-        (batch, 1, causal or 1, tokens) bool; with a bias what is added to logits, -inf at what is not seen.
+        (batch, 1, asking or 1, tokens) bool; with a bias what is added to logits, -inf at what is not seen.
     """
     seen = attended[:, None, None]
-    if causal is not None:
+    if asking is not None:
         total = attended.shape[1]
-        rows = torch.ones(causal, total, dtype=torch.bool, device=attended.device)
-        seen = seen & rows.tril(total - causal)
+        rows = torch.ones(asking, total, dtype=torch.bool, device=attended.device)
+        seen = seen & rows.tril(total - asking)
     return seen if bias is None else torch.where(seen, bias[:, None, None], float("-inf"))
 
 
 def _widened(mask: Tensor | None, total: int) -> Tensor | None:
-    """A mask for a layer with more past: what comes first in a sequence, the visual tokens, is always seen."""
+    """A mask for a layer with more past: what comes first in a sequence, the visual tokens, is always seen.
+
+    Never of a mask with a bias, which would be that of other tokens: see `vla.accelerate.reduction.plan.Plan`.
+    """
     if mask is None or mask.shape[-1] == total:
         return mask
+    assert mask.dtype == torch.bool
     return functional.pad(mask, (total - mask.shape[-1], 0), value=True)
 
 

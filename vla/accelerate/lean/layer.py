@@ -71,7 +71,8 @@ def decoder_layer(
         hidden: (batch, tokens, width).
         weights, shape: of the layer.
         turn: cosine and signed sine of each position, (batch or 1, tokens, 1, dim).
-        mask: (batch or 1, 1, tokens or 1, past and these tokens) bool; None: all see all, unless `causal`.
+        mask: (batch or 1, 1, tokens or 1, past and these tokens), as of `vla.accelerate.lean.decoder.mask_of`; None:
+            all see all, unless `causal`.
         causal: whether a token sees only itself and those before; without `mask` and `past`.
         past: keys and values that come before these tokens'.
         used: how many of the last tokens are read afterwards.

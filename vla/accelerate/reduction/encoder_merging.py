@@ -22,9 +22,9 @@ class Merging(TokenReduction):
         first: block with the first merge, counted from 0; or share of the blocks that stay whole.
         blocks: how many blocks merge, or which share of those from the first on: the fewer, the sooner tokens are few
             and the choice is made once, but by what the tower knew early.
-        proportional: whether a token counts as often as it has patches in the language model's attention too, as it
-            does in the tower's (ToMe's proportional attention): log(size) is added to the logits of its column. A
-            language model that saw all patches in training else looks less at what was merged.
+        proportional: whether the language model's attention, too, counts a token once for each of its patches, as the
+            tower's does (ToMe's proportional attention): log(size) is added to the logits of its column. Without it, a
+            language model that saw all patches in training looks too little at merged tokens.
     """
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"budget": 0.75}

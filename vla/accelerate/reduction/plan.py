@@ -64,7 +64,7 @@ class Plan:
             takes = call.point == Point.SEQUENCE and (technique.dynamic or bound.layout != layout)
             if takes and uneven is not None:
                 raise InputError(_EXCLUDE.format(uneven.method, technique.method))
-            if takes and self._counted and layout.read_on:
+            if takes and call.layer > 0 and self._counted and self.merger is not None and layout.read_on:
                 raise InputError(_READ_ON.format(technique.method))
             uneven = technique if takes and technique.dynamic else uneven
             self._add(call, bound)
@@ -165,9 +165,9 @@ class Plan:
 def _log_sizes(found: Features) -> Tensor:
     """Logarithm of how many patches went into each token, (rows, tokens); of a token without any as of one."""
     assert found.owner is not None
-    there = (found.owner >= 0).to(found.tokens.dtype)
-    none = found.tokens.new_zeros(found.tokens.shape[:2])
-    return none.scatter_add(1, found.owner.clamp(min=0), there).clamp(min=1).log()
+    none = torch.zeros(found.tokens.shape[:2], device=found.owner.device)
+    sizes = none.scatter_add(1, found.owner.clamp(min=0), (found.owner >= 0).float())
+    return sizes.clamp(min=1).log().to(found.tokens.dtype)
 
 
 def _timed(act: Callable[[Tokens], Tokens]) -> Reduce:

@@ -1,9 +1,11 @@
 """Products of linear maps in bfloat16; what is between them keeps the numbers of the model.
 
-Processors with AVX-512 BF16 or AMX multiply twice as many such numbers as float32 ones in the same time, and read half
-as many bytes. Residual streams, norms, softmax and the denoising head stay exact, which `dtype=bf16` rounds too.
+Processors with AVX-512 BF16 or AMX, and GPUs, multiply more such numbers than float32 ones in the same time, and read
+half as many bytes. Residual streams, norms and attention keep the model's numbers, which `dtype=bf16` rounds too. So do
+CogACT's head, the vocabulary head and the state's projection; pi0's action expert is rounded, the maps around it not.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,10 +14,12 @@ import torch
 from torch import nn
 
 from vla.accelerate.stages import Weights
-from vla.accelerate.weights.quantised import check_plain, inner
+from vla.accelerate.weights.quantised import check_plain, may_be_coarser
 from vla.api import InputError
 from vla.models.family import ActionModel
 from vla.precision import multiplies_bfloat16
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,12 @@ class Bf16(Weights):
         return check_plain(model, self.method)
 
     def apply(self, model: ActionModel) -> ActionModel:
-        if self.emulated or multiplies_bfloat16(next(model.parameters()).device):
-            for name, module in model.named_modules():
-                if isinstance(module, nn.Linear | nn.Conv2d) and inner(name):
-                    _round(module)
+        if not self.emulated and not multiplies_bfloat16(next(model.parameters()).device):
+            log.info("weights=bf16 changes nothing: this device has no instructions for bfloat16")
+            return model
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear | nn.Conv2d) and may_be_coarser(name):
+                _round(module)
         return model
 
 

@@ -11,7 +11,7 @@ from vla.api import InputError
 from vla.models.family import ActionModel
 
 MULTIPLE = 16  # of inputs and outputs, which the kernels ask for
-_EXACT = ("head", "lm_head", "state_projector")  # parts of names
+_EXACT = ("head", "lm_head", "state_projector")
 
 
 def torchao(method: str) -> Any:
@@ -33,7 +33,7 @@ def torchao(method: str) -> Any:
 
 
 def check_plain(model: ActionModel, method: str) -> str | None:
-    """Why a model cannot be quantised: it is already."""
+    """Why a model's weights cannot be made coarser: they are quantised already."""
     if all(decoders.is_plain(layer.mlp.down_proj) for layer in model.decoders[0].layers):
         return None
     return f"its weights are quantised already; {method} excludes what did that"
@@ -44,12 +44,12 @@ def quantise(model: ActionModel, library: Any, config: Any) -> ActionModel:
 
     def pays(module: nn.Module, name: str) -> bool:
         shaped = isinstance(module, nn.Linear) and not (module.in_features | module.out_features) % MULTIPLE
-        return inner(name) and shaped
+        return may_be_coarser(name) and shaped
 
     library.quantize_(model, config, filter_fn=pays)
     return model
 
 
-def inner(name: str) -> bool:
-    """Whether a module of this name is one whose numbers may be coarser: it is not of the head."""
+def may_be_coarser(name: str) -> bool:
+    """Whether a module of this dotted name is in none of the head, the vocabulary head and the state's projection."""
     return not any(part in _EXACT for part in name.split("."))
