@@ -5,7 +5,7 @@ from typing import Any
 
 from vla.accelerate.stages import Act
 from vla.models.family import ActionModel
-from vla.models.heads.timesteps import timesteps_for
+from vla.models.heads.diffusion import timesteps_for
 from vla.recipe import Recipe
 
 
@@ -19,18 +19,18 @@ def head_of(model: ActionModel, recipe: Recipe) -> Act:
 
 
 def check_steps(model: ActionModel, recipe: Recipe) -> None:
-    """Refuse denoising steps that a diffusion head's schedule does not have.
+    """Refuse denoising steps that do not divide a diffusion head's schedule.
 
     Raises:
-        InputError: saying which there are.
+        InputError: listing those that do.
     """
     if model.HEAD == "diffusion":
-        timesteps_for(recipe.denoising_steps, model.config.train_steps, recipe.denoising_spacing)
+        timesteps_for(recipe.denoising_steps, model.config.train_steps)
 
 
 def _denoising(model: Any, recipe: Recipe) -> Act:
-    how = recipe.denoising_steps, recipe.guidance_scale, recipe.denoising_spacing
-    return lambda cognition, noise: model.head.sample(cognition, noise, *how)
+    steps, guidance = recipe.denoising_steps, recipe.guidance_scale
+    return lambda cognition, noise: model.head.sample(cognition, noise, steps, guidance)
 
 
 def _flowing(model: Any, recipe: Recipe) -> Act:

@@ -33,8 +33,8 @@ def inpainting_of(model: ActionModel, recipe: Recipe) -> Inpaint | None:
 
 
 def _denoising(model: Any, recipe: Recipe) -> Inpaint:
-    how, spacing = (recipe.denoising_steps, recipe.guidance_scale), recipe.denoising_spacing
-    return lambda cognition, noise, *known: model.head.inpaint(cognition, noise, *how, *known, spacing)
+    head, steps, guidance = model.head, recipe.denoising_steps, recipe.guidance_scale
+    return lambda cognition, noise, known, weights: head.inpaint(cognition, noise, steps, guidance, known, weights)
 
 
 def _flowing(model: Any, recipe: Recipe) -> Inpaint:

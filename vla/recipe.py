@@ -11,11 +11,9 @@ import yaml
 
 from vla.accelerate.techniques import SLOTS, Plugs, plugs_of
 from vla.api import InputError
-from vla.models.heads.timesteps import EVEN, SPACINGS
 
 _NUMBERS = ("denoising_steps", "guidance_scale")
-_SPACING, _CALIBRATION = "denoising_spacing", "calibration"
-_KEYS = {*_NUMBERS, _SPACING, *SLOTS, _CALIBRATION}
+_CALIBRATION = "calibration"
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,7 @@ class Recipe:
 
     Attributes:
         name: of the file.
-        denoising_steps: of DDIM in the diffusion head, or of Euler's method in the flow head.
-        denoising_spacing: of the diffusion head's steps, "even" or "quadratic"; a flow's are even.
+        denoising_steps: of DDIM in the diffusion head.
         guidance_scale: of classifier-free guidance; 1 follows the condition as it is, at half the head's cost.
         plugs: slot -> the techniques that fill it.
         calibration: file that techniques take what they learned from data from, beside the recipe's own file if it has
@@ -40,15 +37,11 @@ class Recipe:
     guidance_scale: float
     plugs: Plugs = field(default_factory=lambda: plugs_of("none", {}))
     calibration: str | None = None
-    denoising_spacing: str = EVEN
 
     def __post_init__(self) -> None:
         steps, scale = self.denoising_steps, self.guidance_scale
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise InputError(f"recipe {self.name}: denoising_steps must be a whole number of at least 1, got {steps!r}")
-        if self.denoising_spacing not in SPACINGS:
-            allowed, got = " or ".join(SPACINGS), self.denoising_spacing
-            raise InputError(f"recipe {self.name}: denoising_spacing must be {allowed}, got {got!r}")
         if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < math.inf:
             raise InputError(f"recipe {self.name}: guidance_scale must be a number of at least 0, got {scale!r}")
         if self.calibration is not None and not isinstance(self.calibration, str):
@@ -119,17 +112,16 @@ def _read(path: Path) -> Recipe:
 
 def _build(name: str, values: Any, directory: Path | None = None) -> Recipe:
     """A recipe of values; a relative file that it names is in the directory, or where the process runs."""
-    if not isinstance(values, Mapping) or not set(_NUMBERS) <= set(values) <= _KEYS:
+    if not isinstance(values, Mapping) or not set(_NUMBERS) <= set(values) <= {*_NUMBERS, *SLOTS, _CALIBRATION}:
         raise InputError(
             f"recipe {name} must have the keys {list(_NUMBERS)} and may fill the slots {', '.join(SLOTS)}; "
-            f"{_SPACING} may be {' or '.join(SPACINGS)}, and {_CALIBRATION} may name a file; it has {values!r}"
+            f"{_CALIBRATION} may name a file; it has {values!r}"
         )
     slots = {slot: value for slot, value in values.items() if slot in SLOTS}
     plugs, named = plugs_of(name, slots), values.get(_CALIBRATION)
     if directory is not None and isinstance(named, str):
         named = str(directory / named)
-    spacing = values.get(_SPACING, EVEN)
-    made = Recipe(name, values["denoising_steps"], values["guidance_scale"], plugs, named, spacing)
+    made = Recipe(name, values["denoising_steps"], values["guidance_scale"], plugs, named)
     if named is not None and not made.learns:
         raise InputError(
             f"recipe {name} names the calibration {named}, but none of its techniques takes anything from it"

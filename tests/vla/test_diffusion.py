@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vla.api import InputError
-from vla.models.heads.diffusion import DiffusionHead, squared_cosine_levels
-from vla.models.heads.timesteps import timesteps_for
+from vla.models.heads.diffusion import DiffusionHead, squared_cosine_levels, timesteps_for
 
 GOLDEN = Path(__file__).parents[1] / "data" / "cogact_head_golden.npz"
 
@@ -63,16 +62,6 @@ def test_ten_steps_visit_every_tenth_timestep_down_to_zero() -> None:
 def test_steps_without_an_equal_stride_are_refused(steps: int) -> None:
     with pytest.raises(InputError, match=f"{steps} denoising steps.*allowed"):
         timesteps_for(steps, 100)
-
-
-def test_quadratic_steps_are_the_closer_together_the_cleaner() -> None:
-    assert timesteps_for(4, 100, "quadratic") == [80, 36, 9, 0]
-    assert timesteps_for(2, 1000, "quadratic") == [800, 0]
-    assert timesteps_for(1, 100, "quadratic") == [50]
-    with pytest.raises(InputError, match="30 denoising steps cannot be quadratic in a schedule of 100; at most 13"):
-        timesteps_for(30, 100, "quadratic")
-    with pytest.raises(InputError, match="spaced even or quadratic, got 'cubic'"):
-        timesteps_for(4, 100, "cubic")
 
 
 def test_noise_levels_fall_from_almost_clean_to_almost_noise() -> None:

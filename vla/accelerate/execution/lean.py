@@ -112,9 +112,8 @@ def _diffusion(model: Any, recipe: Any, functions: Functions, shared: Shared) ->
     trunk = LeanTrunk(model, *functions, shared.reductions)
     if memory:
         trunk.remember(memory)
-    steps, scale, spacing = recipe.denoising_steps, recipe.guidance_scale, recipe.denoising_spacing
-    wrap = _wrap(recipe, 1 if scale == 1 else 2)
-    head = LeanDiffusion(model.head, steps, scale, functions.encode, spacing, wrap)
+    steps, scale = recipe.denoising_steps, recipe.guidance_scale
+    head = LeanDiffusion(model.head, steps, scale, functions.encode, _wrap(recipe, 1 if scale == 1 else 2))
     return Stages(trunk.encode, trunk.last_hidden, head.sample, head.inpaint, memory=memory)
 
 

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from vla.accelerate.lean.encoder import Encode, Encoder, dit_block
 from vla.accelerate.stages import Blocks
-from vla.models.heads.diffusion import DiffusionHead, ddim_inpaint
-from vla.models.heads.timesteps import EVEN, timesteps_for
+from vla.models.heads.diffusion import DiffusionHead, ddim_inpaint, timesteps_for
 
 
 class LeanDiffusion:
@@ -25,7 +24,6 @@ class LeanDiffusion:
         head: whose weights are used.
         steps, guidance_scale: as `DiffusionHead.sample`.
         encode: `encoder_blocks`, or a compiled one.
-        spacing: of the steps, as `timesteps_for`.
         wrap: what an action cache puts around the blocks, (step, hidden (2 * batch, 1 + horizon, width)) -> the same;
             called for every chunk, so that nothing of an earlier one is left.
     """
@@ -36,13 +34,12 @@ class LeanDiffusion:
         steps: int,
         guidance_scale: float,
         encode: Encode,
-        spacing: str = EVEN,
         wrap: Callable[[Blocks], Blocks] = lambda blocks: blocks,
     ) -> None:
         net = head.net
         self._head, self._net, self._scale = head, net, guidance_scale
         self._guided = guidance_scale != 1
-        self.schedule = timesteps_for(steps, head.train_steps, spacing)
+        self.schedule = timesteps_for(steps, head.train_steps)
         self._levels = [*(head.noise_levels[timestep] for timestep in self.schedule), 1.0]
         place = net.positional_embedding.device
         self._times = net.t_embedder(torch.tensor(self.schedule, device=place)) + net.positional_embedding[0]

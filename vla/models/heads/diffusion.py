@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from vla.api import InputError
 from vla.models.heads.dit import DiT
-from vla.models.heads.timesteps import EVEN, timesteps_for
 
 PREDICTIONS = ("epsilon", "sample")
 
@@ -70,9 +69,7 @@ class DiffusionHead(nn.Module):
         return (predicted - target).square().mean()
 
     @torch.no_grad()
-    def sample(
-        self, cognition: Tensor, noise: Tensor, steps: int, guidance_scale: float, spacing: str = EVEN
-    ) -> Tensor:
+    def sample(self, cognition: Tensor, noise: Tensor, steps: int, guidance_scale: float) -> Tensor:
         """Denoise a chunk with deterministic DDIM (eta 0, unclipped).
 
         Args:
@@ -81,15 +78,14 @@ class DiffusionHead(nn.Module):
             steps: evaluations of the network; as `timesteps_for`.
             guidance_scale: 1 follows the condition as it is; otherwise the batch is doubled and the prediction is
                 `unconditioned + guidance_scale * (conditioned - unconditioned)`.
-            spacing: of the timesteps, one of `SPACINGS`.
 
         Returns:
             (batch, horizon, action_dim), normalised.
 
         Raises:
-            InputError: as `timesteps_for`.
+            InputError: if the schedule cannot be walked in that many equal strides.
         """
-        schedule = timesteps_for(steps, self.train_steps, spacing)
+        schedule = timesteps_for(steps, self.train_steps)
         actions = noise
         for index, timestep in enumerate(schedule):
             predicted = self.predict(actions, timestep, cognition, guidance_scale)
@@ -100,14 +96,7 @@ class DiffusionHead(nn.Module):
 
     @torch.no_grad()
     def inpaint(
-        self,
-        cognition: Tensor,
-        noise: Tensor,
-        steps: int,
-        guidance_scale: float,
-        known: Tensor,
-        weights: Tensor,
-        spacing: str = EVEN,
+        self, cognition: Tensor, noise: Tensor, steps: int, guidance_scale: float, known: Tensor, weights: Tensor
     ) -> Tensor:
         """Denoise a chunk that continues known actions; everything else is as in `sample`.
 
@@ -115,7 +104,7 @@ class DiffusionHead(nn.Module):
         arXiv 2201.09865, for DDIM); the noise that belongs to the average goes on.
 
         Args:
-            cognition, noise, steps, guidance_scale, spacing: as `sample`.
+            cognition, noise, steps, guidance_scale: as `sample`.
             known: (batch, horizon, action_dim), normalised and finite.
             weights: (batch, horizon, 1) in [0, 1]: 1 keeps a row of `known` exactly, 0 leaves it to the network.
 
@@ -125,7 +114,7 @@ class DiffusionHead(nn.Module):
         Raises:
             InputError: as `sample`.
         """
-        schedule = timesteps_for(steps, self.train_steps, spacing)
+        schedule = timesteps_for(steps, self.train_steps)
         levels = [*(self.noise_levels[timestep] for timestep in schedule), 1.0]
 
         def predict(index: int, actions: Tensor) -> Tensor:
@@ -199,3 +188,18 @@ def squared_cosine_levels(train_steps: int) -> tuple[float, ...]:
 
     ratios = [level((step + 1) / train_steps) / level(step / train_steps) for step in range(train_steps)]
     return tuple(accumulate((1 - min(1 - ratio, 0.999) for ratio in ratios), operator.mul))
+
+
+def timesteps_for(steps: int, train_steps: int) -> list[int]:
+    """Timesteps visited by DDIM, from noisy to clean, ending at 0; one step goes through the middle of the schedule.
+
+    Raises:
+        InputError: if no stride visits exactly `steps` timesteps.
+    """
+    if steps == 1:
+        return [train_steps // 2]
+    strides = [stride for stride in range(1, train_steps) if len(range(0, train_steps, stride)) == steps]
+    if not strides:
+        allowed = sorted({len(range(0, train_steps, stride)) for stride in range(1, train_steps)} | {1})
+        raise InputError(f"{steps} denoising steps do not divide a schedule of {train_steps}; allowed: {allowed}")
+    return list(range(0, train_steps, strides[0]))[::-1]
