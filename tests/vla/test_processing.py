@@ -134,6 +134,14 @@ def test_images_are_channels_first_and_normalised() -> None:
     torch.testing.assert_close(tensor[0, 0, :, 3, 5], torch.tensor([1.0, (0.2 - 0.5) / 0.25, -1.0]))
 
 
+@pytest.mark.parametrize("towers", [1, 2])
+def test_a_policy_sees_the_colours_that_it_saw_in_training(towers: int) -> None:
+    processing = replace(PROCESSING, image_mean=(0.1, 0.2, 0.3) * towers, image_std=(0.4, 0.5, 0.6) * towers)
+    images = torch.randint(256, (2, 1, 4, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    trained = processing.normalise_colours(images.movedim(-1, -3).float())
+    assert torch.equal(processing.normalise_images(images), trained)
+
+
 def test_a_read_only_image_is_as_good_as_any() -> None:
     seen = observation()
     frozen = copy.deepcopy(seen.images[CAMERA])

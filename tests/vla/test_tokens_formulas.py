@@ -233,6 +233,8 @@ def test_means_add_up_to_one_and_leave_what_comes_first_alone() -> None:
     pool, join = merge.pooling(2, torch.float64), merge.joining(2, torch.float64)
     torch.testing.assert_close(pool.sum(dim=-1), torch.ones(2, 7, dtype=torch.float64))
     assert torch.equal(join.sum(dim=1), torch.ones(2, 10, dtype=torch.float64))
+    hidden = drawn(2, 10, 5)
+    torch.testing.assert_close(merge.mean(hidden, 2), pool @ hidden)  # as a processor and as a GPU does it
     assert torch.equal(pool[:, :2, :2], torch.eye(2, dtype=torch.float64).expand(2, -1, -1))
 
 

@@ -197,8 +197,9 @@ class Decoder:
         """The tokens after what acts in front of a layer; `entered` and `key` are of the layer before."""
         if key is not None:
             weights, following = self.layers[number - 1 : number + 1]
-            seen = tokens.attended, self._causal, weights, self.shape, following, tokens.bias
-            probe = Probe(entered, key, turn, *seen)
+            probe = Probe(
+                entered, key, turn, tokens.attended, self._causal, weights, self.shape, following, tokens.bias
+            )
             tokens = replace(tokens, probe=probe)
         for act in acts:
             tokens = act(number, tokens)
