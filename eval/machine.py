@@ -22,11 +22,13 @@ def describe(argv: Sequence[str], gl_renderer: str) -> dict[str, Any]:
         argv: the command as it was started.
         gl_renderer: what drew the images, as OpenGL names it.
     """
+    from vla.precision import multiplies_bfloat16  # `machine` is asked without torch, too
+
     used = software(gl_renderer)
     return {
         "version": used.pop("version"),
         "command": shlex.join([*started(argv[0]), *argv[1:]]),
-        "machine": machine(),
+        "machine": {**machine(), "bfloat16": multiplies_bfloat16("cpu")},
         **used,
     }
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from vla.tokenizer import prompt_ids
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 TRAINED, SHIPPED = "trained", "tiny"
+_INSTRUCTIONS = 64  # whose words are known: a robot repeats its own in every step
 
 
 class VlaPolicy:
@@ -76,6 +78,7 @@ class VlaPolicy:
         self.device, self.dtype = device, dtype
         self.spans: Callable[[], Spans] = spans or (lambda: StageTimer(device))
         self._tokenizer = checkpoint.tokenizer
+        self._ids = lru_cache(_INSTRUCTIONS)(partial(prompt_ids, self._tokenizer, longest=self.model.config.max_prompt))
         self.stages: Stages = built(self.model, recipe)
         self._prepare = Preparation(self.model.config.max_prompt, self.model.config.pad_id)
         self.spec = PolicySpec(
@@ -183,7 +186,7 @@ class VlaPolicy:
     def _prompts(self, observations: Sequence[Observation]) -> Tensor:
         config = self.model.config
         texts = [self.processing.text(seen.instruction) for seen in observations]
-        rows = [prompt_ids(self._tokenizer, text, config.max_prompt)[0] for text in texts]
+        rows = [self._ids(text)[0] for text in texts]
         prompts = pad_sequence(rows, batch_first=True, padding_value=config.pad_id)  # (batch, words)
         if self.stages.plain is not None:
             prompts = padded(prompts, config.max_prompt, config.pad_id)

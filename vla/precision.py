@@ -50,9 +50,9 @@ def find_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
+def multiplies_bfloat16(device: torch.device | str) -> bool:
     """Whether the device has instructions for products of bfloat16 numbers."""
-    if device.type == "cuda":
+    if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     there = torch.cpu.get_capabilities()
     return any(there.get(name) for name in _INSTRUCTIONS)

@@ -39,10 +39,13 @@ def test_actions_change_by_rounding_and_as_much_however_they_are_run(name: str) 
     assert relative(lean, eager) < 0.02
 
 
-def test_where_a_device_has_no_such_products_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_a_device_has_no_such_products_nothing_changes_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     plain = member("cogact_vit", {**GUIDED, "execution": "lean"})
     seen = robots(plain, 2)
     monkeypatch.setattr(bf16, "multiplies_bfloat16", lambda device: False)
     assert torch.equal(answered(rounded(plain, "bf16"), seen), answered(plain, seen))
+    assert caplog.messages == ["weights=bf16 changes nothing: this device has no instructions for bfloat16"]
     monkeypatch.setattr(bf16, "multiplies_bfloat16", lambda device: True)
     assert torch.equal(answered(rounded(plain, "bf16"), seen), answered(rounded(plain, EMULATED), seen))

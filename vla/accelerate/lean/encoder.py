@@ -166,9 +166,9 @@ def _heads(hidden: Tensor, weights: EncoderWeights, shape: EncoderShape) -> tupl
 
 
 def _fed(hidden: Tensor, weights: EncoderWeights, shape: EncoderShape) -> Tensor:
-    """After the MLP."""
-    inside = functional.gelu(weights.fc1(weights.norm2(hidden)), approximate=shape.gelu)
-    return _added(hidden, weights.fc2(inside), weights.scale2)
+    """After the MLP; what is inside it stays in the numbers that the second map multiplies in."""
+    inside = functional.gelu(weights.fc1(weights.norm2(hidden), weights.fc2.dtype), approximate=shape.gelu)
+    return _added(hidden, weights.fc2(inside, hidden.dtype), weights.scale2)
 
 
 def _merged_attention(

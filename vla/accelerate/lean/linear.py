@@ -14,17 +14,24 @@ class Linear(NamedTuple):
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor | None, ...]
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """(..., inputs) -> (..., outputs of all)."""
-        parts = [product(hidden, w, b) for w, b in zip(self.weights, self.biases, strict=True)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    def __call__(self, hidden: Tensor, given: torch.dtype | None = None) -> Tensor:
+        """(..., inputs) -> (..., outputs of all); numbers as of `product`."""
+        if len(self.weights) == 1:
+            return product(hidden, self.weights[0], self.biases[0], given)
+        parts = [product(hidden, w, b, given) for w, b in zip(self.weights, self.biases, strict=True)]
+        return torch.cat(parts, dim=-1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The numbers in which it multiplies."""
+        return self.weights[0].dtype
 
 
-def product(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`functional.linear` in the numbers of the weight, given back in those of the hidden states."""
-    if weight.dtype == hidden.dtype:
+def product(hidden: Tensor, weight: Tensor, bias: Tensor | None, given: torch.dtype | None = None) -> Tensor:
+    """`functional.linear` in the numbers of the weight, given back in those of the hidden states or in others."""
+    if weight.dtype == hidden.dtype and given in (None, hidden.dtype):
         return functional.linear(hidden, weight, bias)
-    return functional.linear(hidden.to(weight.dtype), weight, bias).to(hidden.dtype)
+    return functional.linear(hidden.to(weight.dtype), weight, bias).to(given or hidden.dtype)
 
 
 class Norm(NamedTuple):

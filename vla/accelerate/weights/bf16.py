@@ -47,7 +47,7 @@ class Bf16(Weights):
 
     def apply(self, model: ActionModel) -> ActionModel:
         if not self.emulated and not multiplies_bfloat16(next(model.parameters()).device):
-            log.info("weights=bf16 changes nothing: this device has no instructions for bfloat16")
+            log.warning("weights=bf16 changes nothing: this device has no instructions for bfloat16")
             return model
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear | nn.Conv2d) and may_be_coarser(name):
