@@ -120,7 +120,7 @@ class VlaPolicy:
             with span("encode"):
                 prompts, states = self._prompts(observations), self._states(observations)  # may refuse: comes first
                 visual = self._encode(observations)
-            if self.stages.plain is not None:  # recorded or compiled
+            if self.stages.few_lengths:
                 self._prepare(self.stages, visual, prompts, states, self.noise(observations))
             with span("prefill"):
                 prefilled = self.stages.prefill(visual, prompts, states)
@@ -188,7 +188,7 @@ class VlaPolicy:
         texts = [self.processing.text(seen.instruction) for seen in observations]
         rows = [self._ids(text)[0] for text in texts]
         prompts = pad_sequence(rows, batch_first=True, padding_value=config.pad_id)  # (batch, words)
-        if self.stages.plain is not None:
+        if self.stages.few_lengths:
             prompts = padded(prompts, config.max_prompt, config.pad_id)
         return prompts.to(self.device)
 

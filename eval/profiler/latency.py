@@ -110,8 +110,17 @@ def _by_stage(policy: VlaPolicy, seen: Observation, taken: Samples) -> None:
     timing = staged(policy, seen)
     for stage in STAGES:
         taken.stages[stage].append(timing[stage])
-    for part in set(PARTS) & set(timing):
-        taken.parts.setdefault(part, []).append(timing[part])
+    for part, milliseconds in _parts(policy, seen, timing).items():
+        taken.parts.setdefault(part, []).append(milliseconds)
+
+
+def _parts(policy: VlaPolicy, seen: Observation, timing: Mapping[str, float]) -> Mapping[str, float]:
+    """Of the stages as they ran; inside recorded or traced ones nobody can look, so of the plain ones instead."""
+    remembers = policy.stages.memory is not None or (policy.stages.decoder and policy.stages.decoder.remembers)
+    if policy.stages.plain is not None and not remembers and not set(PARTS) & set(timing):
+        with policy.plainly():
+            timing = staged(policy, seen)
+    return {part: timing[part] for part in PARTS if part in timing}
 
 
 def _whole(policy: VlaPolicy, seen: Observation, taken: Samples) -> None:

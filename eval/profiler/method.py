@@ -13,7 +13,8 @@ METHOD = (
     "(A B, B A, A B, ...), once with stage timers and once without; the device is waited for at both ends of what is "
     "timed; Python's garbage collection waits until a round is over; total is end to end, from observation to actions "
     "in host memory, without stage timers; percentiles are measured values, so that p99 of fewer than 100 answers is "
-    "the slowest",
+    "the slowest; inside stages that are recorded or traced nobody can look: parts of them are those of one more "
+    "answer by the plain stages",
     "speedup is the ratio of median totals to the first recipe's, its interval the 95 % percentile bootstrap over "
     "rounds; rounds that follow each other are taken as independent",
     "yardstick is the same small matrix product once a round: its spread is the machine's, not the model's",

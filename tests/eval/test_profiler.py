@@ -79,6 +79,7 @@ def test_every_policy_is_measured_as_often_and_in_turns(policy: VlaPolicy) -> No
     class Noted:
         device = CPU
         spans = policy.spans
+        stages = policy.stages
 
         def __init__(self, name: str) -> None:
             self.name = name
@@ -103,6 +104,15 @@ def test_every_policy_is_measured_as_often_and_in_turns(policy: VlaPolicy) -> No
     assert [len(values) for taken in samples for values in (*taken.stages.values(), taken.total)] == [2] * 8
     assert "".join(order) == "ab" + "|aabb" + "|bbaa"
     assert rounds == [1, 2]
+
+
+def test_parts_of_traced_stages_are_measured_in_the_plain_ones() -> None:
+    fast = load_policy(recipe="fast")
+    seen = latency.random_observation(fast.spec, "put the spoon on the towel")
+    fast.infer(seen)
+    assert "select" not in fast.infer(seen).timing  # nobody can look inside
+    (taken,) = latency.measure([fast], seen, warm_up=1, repeats=2, yardstick=lambda: None)
+    assert [len(values) for values in (taken.parts["select"], taken.stages["encode"], taken.total)] == [2, 2, 2]
 
 
 def test_a_fifth_of_the_image_is_new_in_each_answer() -> None:

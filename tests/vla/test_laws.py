@@ -127,6 +127,15 @@ def test_work_does_not_depend_on_what_is_seen(slot: str, method: str) -> None:
         assert _operations(policy, first) == _operations(policy, same_words), name
 
 
+@pytest.mark.parametrize(("slot", "method"), ALL)
+def test_traced_it_is_itself_up_to_rounding(slot: str, method: str) -> None:
+    for name, policy in fitting(example(slot, method)):
+        traced = under(name, {**example(slot, method), "execution": {"method": "lean", "trace": True}})
+        seen = robots(policy, 1)
+        for each in (seen, later(seen, 1)):
+            assert relative(answers(traced, each), answers(policy, each)) < _tolerance(slot, method), name
+
+
 @pytest.mark.parametrize(("slot", "method"), [pair for pair in ALL if pair[0] == "action_cache"])
 def test_a_cached_head_forgets_one_chunk_before_the_next(slot: str, method: str) -> None:
     for name, policy in fitting(example(slot, method)):

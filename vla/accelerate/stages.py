@@ -33,6 +33,8 @@ class Stages:
         memory: what the stages remember of each session; None: nothing.
         decoder: what says actions in words; None: the head does not.
         plain: the same stages as ordinary PyTorch operations, which a counter of operations can see; None: these are.
+        few_lengths: whether a new length of prompts takes so long to be made ready for that there may be only a few,
+            to which prompts are padded.
     """
 
     encode: Callable[[Tensor], Any]
@@ -42,6 +44,7 @@ class Stages:
     plain: "Stages | None" = None
     memory: "Memory | None" = None
     decoder: Decoder | None = None
+    few_lengths: bool = False
 
     def begin(self, frames: Sequence["Frame"], pixels: Callable[[], Tensor]) -> None:
         """Tell what remembers sessions whose images come next.

@@ -21,6 +21,7 @@ from vla.accelerate.lean.encoder import Encode, encoder_blocks
 from vla.accelerate.lean.flow import LeanPi0
 from vla.accelerate.lean.graphs import captured
 from vla.accelerate.lean.layer import Layer, decoder_layer
+from vla.accelerate.lean.tracing import traced
 from vla.accelerate.lean.trunks import LeanTrunk, LeanWriter
 from vla.accelerate.reduction.calls import Point
 from vla.accelerate.reduction.layout import layout_of
@@ -65,6 +66,8 @@ class Lean(Execution):
             their neighbours; the first answers then take as long as the compiler does, 16 s more at 7B shapes on a
             processor, where one run gained 8% by it and another nothing.
         graphs: whether, on a GPU, each stage is recorded once for each shape of its inputs and replayed from then on.
+        trace: whether, on a processor, each stage is written down once for each shape of a single observation's inputs
+            and run without Python from then on; see `vla.accelerate.lean.tracing`.
         words: "actions" or "every": which are compared when a model says actions in words.
 
     Raises:
@@ -73,13 +76,16 @@ class Lean(Execution):
 
     compile: bool = False
     graphs: bool = True
+    trace: bool = False
     words: str = ACTIONS
     places: ClassVar[frozenset[str]] = frozenset({"weights", "decoding", "tokens", "temporal", "action_cache"})
 
     def __post_init__(self) -> None:
-        for name in ("compile", "graphs"):
+        for name in ("compile", "graphs", "trace"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"execution=lean: {name} must be true or false, got {getattr(self, name)!r}")
+        if self.compile and self.trace:
+            raise InputError("execution=lean: compile and trace exclude each other; a trace needs no compiler")
         if self.words not in (ACTIONS, EVERY):
             raise InputError(f"execution=lean: words must be {ACTIONS} or {EVERY}, got {self.words!r}")
 
@@ -94,9 +100,12 @@ class Lean(Execution):
         place = next(model.parameters()).device
         if self.graphs and place.type == "cuda":
             stages = captured(stages, left_out=_dynamic(recipe, stages))
+        if self.trace and place.type == "cpu":
+            model.requires_grad_(False)  # a trace holds weights as numbers that do not change
+            stages = traced(stages, model.config.pad_id, left_out=_dynamic(recipe, stages))
         if not self.compile:
             return stages
-        return replace(stages, plain=_STAGES[model.HEAD](model, recipe, plain, shared))
+        return replace(stages, plain=_STAGES[model.HEAD](model, recipe, plain, shared), few_lengths=True)
 
 
 def _compiled() -> Functions:

@@ -37,7 +37,7 @@ def captured(stages: Stages, record: Record | None = None, left_out: Collection[
         for name in ("encode", "prefill", "act")
         if name not in left_out
     }
-    return replace(stages, **recorded, plain=stages)
+    return replace(stages, **recorded, plain=stages, few_lengths=True)
 
 
 class Captured:

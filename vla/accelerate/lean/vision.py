@@ -38,7 +38,7 @@ class Patches:
 
     def __call__(self, images: Tensor, some: Tensor | None = None) -> Tensor:
         """(batch, 3, height, width) -> (batch, first + patches, width); of (batch, some) int64 patches if given."""
-        batch, channels, height, width = images.shape
+        batch, channels, height, width = map(int, images.shape)  # tensors while it is traced
         side = self._side
         rows = images.permute(0, 2, 3, 1).reshape(batch, height // side, side, width // side, side * channels)
         flat = rows.transpose(2, 3).reshape(batch, -1, side * side * channels)  # (batch, patches, numbers)

@@ -27,7 +27,7 @@ class Random(Anywhere):
 
     def choose(self, seen: Seen, count: int) -> Tensor:
         rows, tokens = seen.patches.shape
-        lots = _lots(tokens, count, seen.cameras, self.seed, seen.patches.device)
+        lots = _lots(int(tokens), count, seen.cameras, self.seed, seen.patches.device)  # a tensor while it is traced
         return lots.repeat(rows // seen.cameras, 1)
 
 
